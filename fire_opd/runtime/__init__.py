@@ -1,0 +1,1 @@
+"""Processes, seeds and the cost ledger: what surrounds a stage while it runs."""

@@ -1,0 +1,43 @@
+"""What a run is: one frozen model, importable without torch. Defaults are the paper's recipe."""
+
+from fire_opd.spec.checks import check_models
+from fire_opd.spec.load import dump_spec, load_spec, spec_values
+from fire_opd.spec.model import (
+    Device,
+    EvaluationSpec,
+    FilterSpec,
+    LossSpec,
+    ModelSpec,
+    PlacementSpec,
+    PromptsSpec,
+    RolePlacement,
+    RoundsSpec,
+    RunSpec,
+    SamplingSpec,
+    ScoringSpec,
+    TeacherSpec,
+    TrainSpec,
+    WeightsSpec,
+)
+
+__all__ = [
+    "Device",
+    "EvaluationSpec",
+    "FilterSpec",
+    "LossSpec",
+    "ModelSpec",
+    "PlacementSpec",
+    "PromptsSpec",
+    "RolePlacement",
+    "RoundsSpec",
+    "RunSpec",
+    "SamplingSpec",
+    "ScoringSpec",
+    "TeacherSpec",
+    "TrainSpec",
+    "WeightsSpec",
+    "check_models",
+    "dump_spec",
+    "load_spec",
+    "spec_values",
+]

@@ -1,0 +1,48 @@
+"""Checks that need the models' files, but no engine and no torch."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from fire_opd.errors import SpecError
+from fire_opd.spec.model import ModelSpec, RunSpec
+
+# What vLLM's CPU attention kernel supports (vllm.v1.attention.backends.cpu_attn); a test compares the two lists.
+CPU_HEAD_SIZES = (32, 64, 80, 96, 112, 128, 160, 192, 224, 256, 512)
+
+
+def check_models(spec: RunSpec) -> None:
+    """Refuse models that the engines will not load.
+
+    Raises:
+        SpecError: a local model has no config or no safetensors, or a head size that the CPU kernels refuse;
+            a hub id has no revision.
+    """
+    for field, model in {"student": spec.student, **{f"teachers.{n}": t for n, t in spec.teachers.items()}}.items():
+        config = _config(field, model)
+        head_size = config.get("head_dim") or _implied_head_size(config)
+        if spec.placement.device == "cpu" and head_size and head_size not in CPU_HEAD_SIZES:
+            raise SpecError(
+                f"{field}.path {model.path}: head size {head_size} is not supported by vLLM's CPU attention kernel; "
+                f"use one of {', '.join(map(str, CPU_HEAD_SIZES))}, or a GPU"
+            )
+
+
+def _config(field: str, model: ModelSpec) -> dict[str, Any]:
+    directory = Path(model.path)
+    if not directory.is_dir():
+        if model.path.startswith(("/", ".")) or model.path.count("/") != 1:
+            raise SpecError(f"{field}.path {model.path}: no such model directory")
+        if model.revision is None:
+            raise SpecError(f"{field}.revision: hub id {model.path} needs a pinned revision, or runs cannot be reproduced")
+        return {}
+    if not (directory / "config.json").is_file():
+        raise SpecError(f"{field}.path {model.path}: no config.json; expected a Hugging Face model directory")
+    if not any(directory.glob("*.safetensors")):
+        raise SpecError(f"{field}.path {model.path}: no *.safetensors; convert the weights, pickles are not loaded")
+    return json.loads((directory / "config.json").read_text())
+
+
+def _implied_head_size(config: dict[str, Any]) -> int | None:
+    hidden, heads = config.get("hidden_size"), config.get("num_attention_heads")
+    return hidden // heads if hidden and heads else None

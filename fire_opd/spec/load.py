@@ -1,0 +1,81 @@
+"""Read a spec from YAML with `a.b=value` overrides, and write the resolved one."""
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+
+from fire_opd.errors import SpecError
+from fire_opd.spec.model import FieldPath, RunSpec
+
+
+def load_spec(path: str | Path, overrides: Sequence[str] = ()) -> RunSpec:
+    """Read the YAML file at `path` and apply `overrides` such as `train.lr=2e-6` (values are YAML).
+
+    Raises:
+        SpecError: the file is not a mapping, an override is malformed, or a field is unknown or contradictory.
+    """
+    path = Path(path)
+    try:
+        values = yaml.safe_load(path.read_text())
+    except (OSError, yaml.YAMLError) as error:
+        raise SpecError(f"{path}: cannot be read as YAML: {error}") from error
+    if not isinstance(values, dict):
+        raise SpecError(f"{path}: expected a mapping of spec fields, found {type(values).__name__}")
+    for override in overrides:
+        _apply(values, override)
+    try:
+        return RunSpec.model_validate(values)
+    except ValidationError as error:
+        raise SpecError(_explain(path, error)) from None
+
+
+def dump_spec(spec: RunSpec) -> str:
+    """The resolved spec as YAML, every default written out, in the order of the model."""
+    return yaml.safe_dump(spec.model_dump(mode="json"), sort_keys=False, width=110)
+
+
+def spec_values(spec: RunSpec, fields: Iterable[FieldPath]) -> dict[str, Any]:
+    """The JSON values of the named fields, by dotted path; a path may name a whole part."""
+    values: dict[str, Any] = {}
+    dumped = spec.model_dump(mode="json")
+    for field in fields:
+        value: Any = dumped
+        for key in field.split("."):
+            value = value[key]
+        values[field] = value
+    return values
+
+
+def _apply(values: dict[str, Any], override: str) -> None:
+    path, equals, text = override.partition("=")
+    if not equals or not path:
+        raise SpecError(f"override {override!r}: expected field=value, such as train.lr=2e-6")
+    *parents, leaf = path.split(".")
+    part = values
+    for key in parents:
+        part = part.setdefault(key, {})
+        if not isinstance(part, dict):
+            raise SpecError(f"override {override!r}: {key!r} is a value and has no fields")
+    part[leaf] = _value(text)
+
+
+def _value(text: str) -> Any:
+    value = yaml.safe_load(text)
+    if isinstance(value, str):  # YAML 1.1 reads 2e-6 as a string
+        try:
+            return float(value)
+        except ValueError:
+            return value
+    return value
+
+
+def _explain(path: Path, error: ValidationError) -> str:
+    lines = [f"{path}: {error.error_count()} problem(s)"]
+    for item in error.errors():
+        field = ".".join(str(part) for part in item["loc"])
+        found = "" if item["type"] in ("missing", "value_error") else f" (found {item['input']!r})"
+        lines.append(f"  {field + ': ' if field else ''}{item['msg'].removeprefix('Value error, ')}{found}")
+    return "\n".join(lines)
