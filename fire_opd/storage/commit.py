@@ -1,0 +1,85 @@
+"""Commit of a stage directory: write beside it, fsync, hash, manifest last, rename.
+
+A crash at any point leaves either the old state or the new one, and at most a temporary sibling that the next attempt
+of the same stage removes.
+"""
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from fire_opd.runtime.failpoints import reach
+from fire_opd.storage.manifest import MANIFEST, Manifest, file_entry, library_versions, walk_files
+
+
+@dataclass
+class StageWriter:
+    """Where a stage writes (`path`), and the metrics it leaves in the manifest."""
+
+    path: Path
+    metrics: dict[str, Any] = field(default_factory=dict)
+
+
+@contextmanager
+def commit_stage(
+    directory: Path,
+    *,
+    stage: str,
+    revision: int,
+    round: int | None,
+    params: dict[str, Any],
+    inputs: dict[str, str],
+    threads: int,
+) -> Iterator[StageWriter]:
+    """Yield a temporary directory; when the block ends without an error, it becomes `directory`.
+
+    The arguments are the manifest's fields; what stood at `directory` before is replaced.
+    """
+    temporary = directory.with_name(f".{directory.name}.tmp")
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir(parents=True)
+    writer = StageWriter(temporary)
+    yield writer
+    reach(f"{stage}.written")
+    manifest = Manifest(
+        stage=stage,
+        revision=revision,
+        round=round,
+        params=params,
+        inputs=inputs,
+        libraries=library_versions(),
+        threads=threads,
+        metrics=writer.metrics,
+        files={str(file.relative_to(temporary)): file_entry(file) for file in walk_files(temporary)},
+    )
+    (temporary / MANIFEST).write_bytes(manifest.to_bytes())
+    for path in [*walk_files(temporary), *_directories(temporary)]:
+        _fsync(path)
+    _replace(temporary, directory)
+    reach(f"{stage}.renamed")
+
+
+def _replace(temporary: Path, directory: Path) -> None:
+    old = directory.with_name(f".{directory.name}.old")
+    shutil.rmtree(old, ignore_errors=True)
+    if directory.exists():
+        directory.rename(old)
+    temporary.rename(directory)
+    _fsync(directory.parent)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _directories(top: Path) -> list[Path]:
+    return [top, *(path for path in top.rglob("*") if path.is_dir())]
+
+
+def _fsync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

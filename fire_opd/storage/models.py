@@ -1,0 +1,40 @@
+"""Models that a run takes from outside, identified by their content."""
+
+import hashlib
+import json
+import os
+from pathlib import Path
+
+from fire_opd.spec import ModelSpec
+from fire_opd.storage.manifest import file_entry, walk_files
+
+_RELEVANT = (".json", ".safetensors", ".jinja", ".txt", ".model")
+
+
+def model_digest(model: ModelSpec, cache: Path) -> str:
+    """SHA-256 over the files of a model directory; a hub id is identified by its pinned revision.
+
+    `cache` remembers the digests of files by path, size and modification time, since weights are large.
+    """
+    directory = Path(model.path)
+    if not directory.is_dir():
+        return f"hub:{model.path}@{model.revision}"
+    known: dict[str, str] = json.loads(cache.read_text()) if cache.is_file() else {}
+    digests = {}
+    for file in walk_files(directory):
+        if file.suffix not in _RELEVANT:
+            continue
+        stat = file.stat()
+        key = f"{file.resolve()}|{stat.st_size}|{stat.st_mtime_ns}"
+        if key not in known:
+            known[key] = file_entry(file).sha256
+        digests[str(file.relative_to(directory))] = known[key]
+    _write_atomically(cache, json.dumps(known, indent=1))
+    return hashlib.sha256(json.dumps(digests, sort_keys=True).encode()).hexdigest()
+
+
+def _write_atomically(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary.write_text(text)
+    temporary.replace(path)
