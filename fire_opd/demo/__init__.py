@@ -1,0 +1,1 @@
+"""The embedded default: two tasks made in code, their teachers and a student trained in minutes on a CPU."""
