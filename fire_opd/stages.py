@@ -14,7 +14,7 @@ import fsspec
 from fire_opd.spec import spec_values
 from fire_opd.storage import Manifest, Run, directory_digest, model_digest, read_manifest, retired_manifest
 
-Role = Literal["sampler", "scorer", "trainer", "local"]
+Role = Literal["preparer", "sampler", "scorer", "trainer", "local"]
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ _SAMPLED = ("sampling.max_tokens", "placement.device")
 
 PREPARE = Stage(
     "prepare",
-    "sampler",
+    "preparer",
     1,
     (*_PROMPT_RULES, "sampling.max_tokens", "teachers.*.domains"),
     (Output("prompts", "prompts", ("file:prompts.path", "file:evaluation.path", "model:student", "model:*")),),
@@ -146,8 +146,10 @@ class Job:
     @property
     def threads(self) -> int:
         """CPU threads of the process that runs it."""
-        placement = self.run.spec.placement
-        return 1 if self.stage.role == "local" else getattr(placement, self.stage.role).threads
+        if self.stage.role in ("local", "preparer"):
+            return 1
+        threads: int = getattr(self.run.spec.placement, self.stage.role).threads
+        return threads
 
     def identity(self, output: Output) -> dict[str, Any]:
         """What the manifest of `output` must say to be the result of this job.

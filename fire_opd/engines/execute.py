@@ -1,0 +1,44 @@
+"""Run one job: make each output that is not there yet, and commit it."""
+
+import time
+from pathlib import Path
+from typing import Any, Protocol
+
+from fire_opd.runtime.tick import Tick
+from fire_opd.stages import Job, Output
+from fire_opd.storage import commit_stage
+
+
+class Engine(Protocol):
+    """What a role can do: fill an output directory of a job and return its metrics."""
+
+    def make(self, job: Job, output: Output, out: Path, tick: Tick) -> dict[str, Any]:
+        """Write `output` into `out`, report progress, return JSON-friendly metrics for the manifest."""
+        ...
+
+    def close(self) -> None:
+        """Release what the engine holds."""
+        ...
+
+
+def execute(job: Job, engine: Engine, tick: Tick) -> dict[str, Any]:
+    """Make the missing outputs of `job`, in order; a no-op when all are up to date.
+
+    Returns:
+        `seconds` of work, for the ledger.
+    """
+    begun = time.monotonic()
+    for output in job.stage.outputs:
+        if job.finished(output):
+            continue
+        with commit_stage(job.directory(output.directory), **job.identity(output)) as writer:
+            writer.metrics |= engine.make(job, output, writer.path, tick)
+    return {"seconds": round(time.monotonic() - begun, 3)}
+
+
+def newest_checkpoint(job_run_folder: Path) -> tuple[int, Path] | None:
+    """Round and directory of the newest committed checkpoint of a run, if there is one."""
+    found = [
+        (int(path.parent.parent.name), path.parent) for path in job_run_folder.glob("rounds/*/checkpoint/manifest.json")
+    ]
+    return max(found, default=None)

@@ -1,0 +1,26 @@
+"""The stages that need no engine: they run where they are asked for."""
+
+from pathlib import Path
+from typing import Any
+
+from fire_opd.records import BATCH, ROLLOUT, SCORE, read_table, write_table
+from fire_opd.runtime.tick import Tick
+from fire_opd.stages import Job, Output
+
+
+class Local:
+    """Selection: filter and weights, numpy only."""
+
+    def make(self, job: Job, output: Output, out: Path, tick: Tick) -> dict[str, Any]:
+        """Write the batch of a round."""
+        from fire_opd.fire.select import select
+
+        rollouts = read_table(job.directory("rounds/{n}/rollouts") / "rollouts.parquet", ROLLOUT)
+        scores = read_table(job.directory("rounds/{n}/scores") / "scores.parquet", SCORE)
+        batch, metrics = select(rollouts, scores, job.run.spec)
+        write_table(out / "batch.parquet", batch, BATCH)
+        tick(1, 1)
+        return metrics
+
+    def close(self) -> None:
+        """Nothing is held."""

@@ -1,0 +1,104 @@
+"""An engine process: load, say so, then run one stage a line until the parent closes the socket.
+
+    python -m fire_opd.engines.main --run DIR --role sampler
+
+The main thread works; a second one reads requests, so that a parent that is gone ends this process at once.
+"""
+
+import argparse
+import logging
+import os
+import queue
+import signal
+import threading
+import time
+import traceback
+from pathlib import Path
+from typing import Any
+
+from fire_opd.engines.execute import Engine, execute
+from fire_opd.runtime.process import ParentConnection
+from fire_opd.stages import STAGES, Job
+from fire_opd.storage import Run
+
+
+def main() -> None:
+    """Entry point of the engine process, on every rank."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--run", type=Path, required=True)
+    parser.add_argument("--role", required=True)
+    parser.add_argument("--teacher", default="")
+    parser.add_argument("--store-port", type=int, default=0)
+    arguments = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    run = Run.open(arguments.run)
+    rank = int(os.environ.get("RANK", 0))
+    if rank:
+        _follow(run, arguments.store_port, rank)
+        return
+    parent = ParentConnection()
+    requests: queue.Queue[dict[str, Any]] = queue.Queue()
+    threading.Thread(target=_read, args=(parent, requests), daemon=True).start()
+    begun = time.monotonic()
+    try:
+        engine = _load(run, arguments.role, arguments.teacher, arguments.store_port)
+    except Exception as error:
+        parent.send({"error": _describe(error)})
+        raise
+    parent.send({"ready": {"pid": os.getpid(), "load_seconds": round(time.monotonic() - begun, 3)}})
+    while True:
+        request = requests.get()
+        try:
+            job = Job(run, STAGES[request["stage"]], request["round"], request["teacher"])
+            parent.send({"done": execute(job, engine, parent.tick)})
+        except Exception as error:
+            traceback.print_exc()
+            parent.send({"error": _describe(error)})
+
+
+def _load(run: Run, role: str, teacher: str, store_port: int) -> Engine:
+    """Import and build the engine of a role; the imports are heavy, and exclude one another (vLLM, DeepSpeed)."""
+    if role == "preparer":
+        from fire_opd.engines.preparer import Preparer
+
+        return Preparer(run)
+    if role == "sampler":
+        from fire_opd.engines.sampler import SamplerEngine
+
+        return SamplerEngine(run, teacher)
+    if role == "scorer":
+        from fire_opd.engines.scorer import ScorerEngine
+
+        return ScorerEngine(run)
+    from fire_opd.engines.ranks import Leader, open_store
+    from fire_opd.engines.trainer import TrainerEngine
+
+    world_size = int(os.environ["WORLD_SIZE"])
+    store = open_store(store_port, 0, world_size) if world_size > 1 else None
+    return Leader(TrainerEngine(run), store)
+
+
+def _follow(run: Run, store_port: int, rank: int) -> None:
+    from fire_opd.engines.ranks import follow, open_store
+    from fire_opd.engines.trainer import TrainerEngine
+
+    store = open_store(store_port, rank, int(os.environ["WORLD_SIZE"]))
+    follow(TrainerEngine(run), run, store)
+
+
+def _read(parent: ParentConnection, requests: queue.Queue[dict[str, Any]]) -> None:
+    while (request := parent.receive()) is not None:
+        requests.put(request)
+    os.kill(os.getpid(), signal.SIGKILL)  # the guard ends whatever this process started
+
+
+def _describe(error: Exception) -> dict[str, str]:
+    return {
+        "type": type(error).__name__,
+        "message": str(error),
+        "traceback": "".join(traceback.format_exception(error)),
+    }
+
+
+if __name__ == "__main__":
+    main()

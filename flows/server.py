@@ -1,0 +1,67 @@
+"""A private Prefect server for one run: loopback, free port, database inside the run's folder, gone with the run."""
+
+import os
+import socket
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from urllib.error import URLError
+
+from fire_opd.errors import RunError
+from fire_opd.runtime.process import GuardedProcess
+
+_QUIET = {
+    "DO_NOT_TRACK": "1",
+    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+    "PREFECT_CLOUD_ENABLE_ORCHESTRATION_TELEMETRY": "false",
+    "PREFECT_LOGGING_LEVEL": "INFO",
+}
+
+
+@contextmanager
+def prefect_api(folder: Path, deadline: float = 180) -> Iterator[str]:
+    """Point this process at a Prefect API: the one in PREFECT_API_URL, or a private server under guard.
+
+    Must be entered before `prefect` is imported, which reads the environment once.
+
+    Args:
+        folder: where the private server keeps its state.
+        deadline: seconds it may take to start (the first start creates the database).
+
+    Raises:
+        RunError: it did not start.
+    """
+    state = folder / ".prefect"
+    os.environ.update({**_QUIET, "PREFECT_HOME": str(state), "PREFECT_MEMO_STORE_PATH": str(state / "memo.toml")})
+    if url := os.environ.get("PREFECT_API_URL"):
+        yield url
+        return
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    address = f"http://127.0.0.1:{port}"
+    command = [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)]
+    server = GuardedProcess(command, folder / "logs" / "prefect-server.log", {**os.environ, "PREFECT_UI_API_URL": f"{address}/api"})
+    try:
+        _wait_healthy(server, address, deadline)
+        os.environ["PREFECT_API_URL"] = f"{address}/api"
+        yield f"{address}/api"
+    finally:
+        server.close()
+
+
+def _wait_healthy(server: GuardedProcess, address: str, deadline: float) -> None:
+    until = time.monotonic() + deadline
+    while time.monotonic() < until:
+        if server.exit_status is not None:
+            raise RunError(f"the Prefect server ended at once; end of {server.log}:\n{server.log_tail()}")
+        try:
+            with urllib.request.urlopen(f"{address}/api/health", timeout=5) as answer:
+                if answer.status == 200:
+                    return
+        except (URLError, OSError):
+            time.sleep(0.5)
+    raise RunError(f"the Prefect server did not answer within {deadline:.0f} s; see {server.log}")
