@@ -22,7 +22,7 @@ PRESETS = Path(__file__).parent / "spec" / "presets"
 
 
 @app.command("show-config")
-def show_config(spec: SpecFile = "paper", overrides: Override = None) -> None:
+def show_config(spec: SpecFile = "qwen3-1.7b-from-4b", overrides: Override = None) -> None:
     """Print the resolved spec, every default written out."""
     typer.echo(dump_spec(_read_spec(spec, overrides)), nl=False)
 
