@@ -93,28 +93,27 @@ class Run:
             lock.flush()
             yield
 
-    def check_disk(self, parameters: int) -> None:
+    def check_disk(self) -> None:
         """Refuse to start when the folder's disk cannot take what the run will write.
 
-        Args:
-            parameters: weights of the student, counted.
+        A hub id that was not downloaded yet is not counted.
 
         Raises:
             RunError: naming the bytes needed and free.
         """
-        needed, free = self.bytes_needed(parameters), shutil.disk_usage(self.folder).free
+        needed, free = self.bytes_needed(), shutil.disk_usage(self.folder).free
         if needed > free:
             raise RunError(
                 f"{self.folder}: the run may need {needed / 2**30:.1f} GiB and {free / 2**30:.1f} GiB are free; "
                 "free some space, use another disk, or run fewer rounds"
             )
 
-    def bytes_needed(self, parameters: int) -> int:
+    def bytes_needed(self) -> int:
         """Upper estimate of what a whole run writes: checkpoints, trainer states and per-token columns."""
         spec = self.spec
-        checkpoint = parameters * (4 if spec.student.dtype == "float32" else 2)
-        state = parameters * 16  # weights, two moments in fp32, and the half-precision copy
-        states = (spec.rounds.count + 1) if spec.storage.trainer_states == "all" else 2
+        checkpoint = sum(file.stat().st_size for file in Path(spec.student.path).glob("*.safetensors"))
+        state = 8 * checkpoint  # weights and two moments in fp32 beside at most 2-byte weights
+        states = spec.rounds.count + 1 if spec.storage.trainer_states == "all" else 2
         tokens = spec.rounds.rollouts * min(spec.sampling.max_tokens, 2048) * 40
         return (spec.rounds.count + 1) * (checkpoint + tokens) + states * state
 
