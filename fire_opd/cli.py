@@ -50,8 +50,8 @@ def demo(
     """Build the demo's teachers and student once, then distil for 20 rounds."""
     from fire_opd.demo.build import build_demo, demo_spec
 
-    made = build_demo(assets.resolve(), seed, clean=clean)
-    start(demo_spec(made, overrides or []), folder, dry_run=False)
+    made = build_demo(assets.resolve(), seed)
+    start(demo_spec(made, overrides or [], clean=clean), folder, dry_run=False)
 
 
 @app.command()
