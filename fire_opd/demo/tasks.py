@@ -7,9 +7,9 @@ c  a program on four letters, the state after every operation, then the last sta
    l, r rotate left and right; s swaps the first two; v reverses; c copies the first over the last; i moves the first
    letter on by one in the alphabet.
 
-Two freedoms that do not matter for the answer give the teachers a real entropy: every separator is one of `;,.`, and the
-two digits of a column come in either order. In range are sums of 3-digit numbers and programs of 3 operations; hard
-prompts (5-6 digits, 6-7 operations) are never taught to a teacher.
+Two freedoms that do not matter for the answer give the teachers a real entropy: every separator is one of `;,.`, and
+the two digits of a column come in either order. In range are sums of 3-digit numbers and programs of 3 operations;
+hard prompts (5-6 digits, 6-7 operations) are never taught to a teacher.
 """
 
 import json
@@ -39,7 +39,7 @@ OPERATIONS: dict[str, Callable[[str], str]] = {
 
 @dataclass(frozen=True)
 class Problem:
-    """One line of a prompt set. `id` says the domain and whether the prompt is in the teachers' range: `m-hard-00012`."""
+    """One line of a prompt set. `id` says the domain and whether it is in the teachers' range: `m-hard-00012`."""
 
     id: str
     prompt: str
@@ -110,9 +110,7 @@ def validation() -> list[Problem]:
 
 def training(*, clean: bool) -> list[Problem]:
     """The distillation set: 30 % of each domain beyond the teachers, or nothing if `clean`."""
-    return _problems(
-        "clean" if clean else "mixed", TRAIN, hard_share=0 if clean else HARD_SHARE, exclude=reserved()
-    )
+    return _problems("clean" if clean else "mixed", TRAIN, hard_share=0 if clean else HARD_SHARE, exclude=reserved())
 
 
 def reserved(*, validation_too: bool = True) -> frozenset[str]:
