@@ -73,7 +73,9 @@ def read_probes(directory: Path) -> Probes | None:
         values = json.loads(file.read_text())
         return Probes(values["tokens"], values["logprobs"])
     except (ValueError, KeyError, TypeError) as error:
-        raise ArtifactError(f"{file}: expected tokens and logprobs, found {error!r}; write the checkpoint again") from error
+        raise ArtifactError(
+            f"{file}: expected tokens and logprobs, found {error!r}; write the checkpoint again"
+        ) from error
 
 
 def prove_fresh(
@@ -102,8 +104,8 @@ def prove_fresh(
     distance = float(np.abs(engine_N - new_N).mean())
     if not distance <= _BOUND * noise_floor:  # also when it is not a number
         raise StaleWeightsError(
-            f"engine and checkpoint differ by {distance:.3g} nat a probe token, expected at most {_BOUND * noise_floor:.3g}: "
-            "the engine did not take the new weights, or only some of them; start it again"
+            f"engine and checkpoint differ by {distance:.3g} nat a probe token, expected at most "
+            f"{_BOUND * noise_floor:.3g}: the engine did not take the new weights, or only some of them; start it again"
         )
     if old is not None and old.tokens == new.tokens:
         towards_old_N = _flat(old.logprobs, engine_logprobs) - new_N
