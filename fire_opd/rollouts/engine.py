@@ -16,7 +16,7 @@ from typing import Any
 from fire_opd.errors import EngineError, StaleWeightsError
 from fire_opd.generation import Completion, Request
 from fire_opd.head.probes import Probes, noise_floor, prove_fresh, read_probes
-from fire_opd.rollouts.tokens import stop_tokens
+from fire_opd.models import stop_tokens
 from fire_opd.runtime import failpoints
 from fire_opd.runtime.tick import Tick, no_tick
 from fire_opd.spec import Device, ModelSpec

@@ -1,4 +1,4 @@
-"""Which tokens end a response."""
+"""What the files of a model say about it, before it is loaded."""
 
 import json
 from pathlib import Path

@@ -1,0 +1,101 @@
+"""Shared fixtures: tiny untrained models that behave like the demo's, a Prefect server, processes that must be gone."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+import pytest
+
+from fire_opd.demo import tasks
+from fire_opd.demo.build import DemoAssets, demo_spec
+from fire_opd.spec import RunSpec
+
+os.environ |= {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "DO_NOT_TRACK": "1", "VLLM_NO_USAGE_STATS": "1"}
+os.environ.setdefault("TORCH_EXTENSIONS_DIR", str(Path(sys.prefix) / "torch_extensions"))
+
+# A small run of the real thing: 2 rounds of 64 rollouts.
+SMALL = (
+    *("rounds.count=2", "rounds.rollouts=64", "rounds.updates=2", "sampling.max_tokens=16"),
+    *("train.warmup_updates=1", "placement.tick_deadline=60"),
+)
+
+
+@dataclass(frozen=True)
+class Assets:
+    """Untrained student and teachers, 256 training prompts, 20 held-out ones."""
+
+    demo: DemoAssets
+
+    def spec(self, *overrides: str) -> RunSpec:
+        """The demo's spec on these models, small, with `overrides`."""
+        return demo_spec(self.demo, [*SMALL, *overrides])
+
+
+@pytest.fixture(scope="session")
+def assets(tmp_path_factory: pytest.TempPathFactory) -> Assets:
+    """The demo's shapes, tokenizer and prompts without the training."""
+    from fire_opd.demo.models import STUDENT, TEACHER, build_model, build_tokenizer
+
+    root = tmp_path_factory.mktemp("assets")
+    demo = DemoAssets(
+        root=root,
+        seed=0,
+        teachers={domain: root / "teachers" / domain for domain in tasks.DOMAINS},
+        student=root / "student",
+        mixed=root / "mixed.jsonl",
+        clean=root / "mixed.jsonl",
+        held_out=root / "held-out.jsonl",
+    )
+    for number, (path, shape) in enumerate([(demo.student, STUDENT), *((t, TEACHER) for t in demo.teachers.values())]):
+        build_model(shape, seed=number).save_pretrained(path)
+        build_tokenizer().save_pretrained(path)
+    training, held_out = tasks.training(clean=False), tasks.held_out()
+    tasks.write_problems(demo.mixed, training[:: len(training) // 256][:256])
+    tasks.write_problems(demo.held_out, held_out[:: len(held_out) // 20][:20])
+    return Assets(demo)
+
+
+@pytest.fixture(scope="session")
+def prefect_api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The API address of one real Prefect server for the whole session; runs find it in their environment."""
+    code = (
+        "import sys, time; from pathlib import Path; from flows.server import prefect_api\n"
+        "with prefect_api(Path(sys.argv[1])) as url:\n    print(url, flush=True); sys.stdin.read()"
+    )
+    environment = {name: value for name, value in os.environ.items() if name != "PREFECT_API_URL"}
+    server = subprocess.Popen(
+        [sys.executable, "-c", code, str(tmp_path_factory.mktemp("prefect"))],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env=environment,
+    )
+    assert server.stdout is not None
+    yield server.stdout.readline().strip()
+    server.communicate(timeout=30)
+
+
+def project_processes(folder: Path) -> list[psutil.Process]:
+    """Live processes that name `folder` on their command line, in their environment or as their working directory."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if process.status() != psutil.STATUS_ZOMBIE and str(folder) in " ".join(
+                [*process.cmdline(), *process.environ().values()]
+            ):
+                found.append(process)
+        except psutil.Error:
+            continue
+    return [process for process in found if process.pid != os.getpid()]
+
+
+def digests(folder: Path) -> dict[str, str]:
+    """Digest of every stage directory of a run."""
+    from fire_opd.storage import directory_digest
+
+    manifests: Sequence[Path] = sorted(folder.rglob("manifest.json"))
+    return {str(file.parent.relative_to(folder)): directory_digest(file.parent) for file in manifests}
