@@ -1,0 +1,148 @@
+"""The prepare stage: check both prompt sets, route, tokenise, and write them as tables, streaming throughout."""
+
+import hashlib
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from transformers import AutoTokenizer
+
+from fire_opd.errors import PromptError
+from fire_opd.prompts.read import Problems, RawPrompt, read_prompts
+from fire_opd.prompts.render import Renderer
+from fire_opd.records import PROMPT
+from fire_opd.runtime.tick import Tick
+from fire_opd.spec import RunSpec
+
+_ROWS = 4096  # prompts tokenised and written at one time
+
+
+def prepare_prompts(spec: RunSpec, out: Path, tick: Tick) -> dict[str, Any]:
+    """Write `prompts.parquet` and `evaluation.parquet` (table PROMPT, order of the files) into `out`.
+
+    Returns:
+        Counts of both sets, and the fingerprint of the training set, which does not depend on its order.
+
+    Raises:
+        PromptError: bad lines, unknown teachers, prompts that are too long, repeated, or in the evaluation set, where
+            the spec says that these are errors; the message names the lines.
+    """
+    student = spec.student
+    tokenizer = AutoTokenizer.from_pretrained(
+        student.path, revision=student.revision, trust_remote_code=student.trust_remote_code
+    )
+    renderer = Renderer(tokenizer, chat=spec.prompts.template == "chat", thinking=spec.prompts.thinking)
+    preparation = _Preparation(spec, renderer, tick)
+    evaluation = preparation.write(out / "evaluation.parquet", spec.evaluation.path, training=False)
+    training = preparation.write(out / "prompts.parquet", spec.prompts.path, training=True)
+    preparation.problems.check()
+    if not training["kept"]:
+        raise PromptError(f"{spec.prompts.path}: no prompt is left: {training}")
+    needed = spec.rounds.count * spec.rounds.rollouts // spec.sampling.n
+    return {
+        "training": training,
+        "evaluation": evaluation,
+        "fingerprint": preparation.fingerprint(),
+        "epochs": round(needed / training["kept"], 3),
+    }
+
+
+class _Preparation:
+    def __init__(self, spec: RunSpec, renderer: Renderer, tick: Tick) -> None:
+        self.spec = spec
+        self.problems = Problems()
+        self._renderer = renderer
+        self._tick = tick
+        self._held_out: set[int] = set()
+        self._identities: list[bytes] = []
+        self._route = {domain: name for name, teacher in spec.teachers.items() for domain in teacher.domains}
+        self._default = next((name for name, teacher in spec.teachers.items() if not teacher.domains), None)
+
+    def write(self, file: Path, path: str, *, training: bool) -> dict[str, int]:
+        """Prepare one set; problems are collected, not raised."""
+        counts = {"read": 0, "kept": 0, "duplicates": 0, "too_long": 0, "overlap": 0}
+        with pq.ParquetWriter(file, PROMPT, compression="zstd") as writer:
+            unique = self._unique(path, counts, training)
+            while prompts := tuple(islice(unique, _ROWS)):
+                rows = self._encode(path, prompts, counts, training)
+                writer.write_table(pa.Table.from_pylist(rows, schema=PROMPT))
+                counts["kept"] += len(rows)
+                self._tick(counts["read"], counts["read"] + 1)
+        return counts
+
+    def fingerprint(self) -> str:
+        """Of the training set: over sorted prompts with what belongs to them."""
+        return hashlib.blake2b(b"".join(sorted(self._identities)), digest_size=16).hexdigest()
+
+    def _unique(self, path: str, counts: dict[str, int], training: bool) -> Iterator[RawPrompt]:
+        """Rows that are valid, not repeated and not held out."""
+        seen: set[int] = set()
+        rules = self.spec.prompts
+        for prompt in read_prompts(path, self.problems):
+            counts["read"] += 1
+            key = prompt.key
+            repeated, held_out = key in seen, training and key in self._held_out
+            seen.add(key)
+            counts["duplicates"] += repeated
+            counts["overlap"] += held_out
+            if repeated and rules.duplicates == "error":
+                self.problems.add(path, prompt.line, "prompt", "repeats an earlier one; or set prompts.duplicates to drop")
+            if held_out and rules.overlap == "error":
+                where = self.spec.evaluation.path
+                self.problems.add(path, prompt.line, "prompt", f"is in {where}; remove it or set prompts.overlap to drop")
+            if not held_out and not (repeated and rules.duplicates == "drop"):
+                yield prompt
+        if not training:
+            self._held_out = seen
+
+    def _encode(
+        self, path: str, prompts: tuple[RawPrompt, ...], counts: dict[str, int], training: bool
+    ) -> list[dict[str, Any]]:
+        rows, rules = [], self.spec.prompts
+        for prompt, ids in zip(prompts, self._renderer.encode(prompts), strict=True):
+            teacher = self._teacher(path, prompt) if training else None
+            if isinstance(ids, str):
+                self.problems.add(path, prompt.line, "prompt", ids)
+                continue
+            if not training and prompt.answer is None:
+                self.problems.add(path, prompt.line, "answer", "missing; every evaluation prompt needs one")
+            if len(ids) > rules.max_tokens:
+                counts["too_long"] += 1
+                if rules.too_long == "error" or not training:
+                    reason = f"{len(ids)} tokens; prompts.max_tokens is {rules.max_tokens}"
+                    self.problems.add(path, prompt.line, "prompt", reason)
+                continue
+            if training:
+                self._identities.append(_identity(prompt, teacher))
+            rows.append(
+                {
+                    "prompt": prompt.fingerprint,
+                    "id": prompt.id,
+                    "messages": [{"role": role, "content": content} for role, content in prompt.messages],
+                    "answer": prompt.answer,
+                    "domain": prompt.domain,
+                    "teacher": teacher,
+                    "prompt_ids": ids,
+                }
+            )
+        return rows
+
+    def _teacher(self, path: str, prompt: RawPrompt) -> str | None:
+        """The teacher that the row names, else the one of its domain, else the one that serves all others."""
+        known = sorted(self.spec.teachers)
+        if prompt.teacher is not None:
+            if prompt.teacher not in self.spec.teachers:
+                self.problems.add(path, prompt.line, "teacher", f"{prompt.teacher!r} is not one of {known}")
+            return prompt.teacher
+        teacher = self._route.get(prompt.domain or "", self._default)
+        if teacher is None:
+            self.problems.add(path, prompt.line, "domain", f"{prompt.domain!r} is served by no teacher of {known}")
+        return teacher
+
+
+def _identity(prompt: RawPrompt, teacher: str | None) -> bytes:
+    text = "\x1f".join((prompt.fingerprint, prompt.answer or "", prompt.domain or "", teacher or ""))
+    return hashlib.blake2b(text.encode(), digest_size=8).digest()
