@@ -3,8 +3,6 @@
 from pathlib import Path
 from typing import Any
 
-from transformers import AutoTokenizer, PreTrainedTokenizerBase
-
 from fire_opd.engines.execute import newest_checkpoint
 from fire_opd.evaluation.sample import evaluate
 from fire_opd.rollouts import Sampler, sample_round
@@ -34,8 +32,8 @@ class SamplerEngine:
             max_model_len=spec.prompts.max_tokens + response,
             threads=place.threads,
             memory=place.memory,
+            gpus=len(place.devices) if spec.placement.device == "cuda" else 1,
         )
-        self._tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(model.path, revision=model.revision)
 
     def make(self, job: Job, output: Output, out: Path, tick: Tick) -> dict[str, Any]:
         """Sample a round's rollouts, or evaluate."""
@@ -45,7 +43,7 @@ class SamplerEngine:
             return sample_round(self._sampler, job.run.spec, prompts, out, job.round, tick)
         if job.stage.name == "evaluate":
             self._take(job.directory("rounds/{n}/checkpoint"))
-        return evaluate(self._sampler.generate, self._tokenizer.decode, job.run.spec, prompts, out, tick)
+        return evaluate(self._sampler.generate, self._sampler.decode, job.run.spec, prompts, out, tick)
 
     def close(self) -> None:
         """End the vLLM engine."""

@@ -1,0 +1,1 @@
+"""Evaluation: sampled answers to held-out prompts, graded and counted by domain."""
