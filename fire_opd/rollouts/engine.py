@@ -139,7 +139,7 @@ class Sampler:
         return [list(output.prompt_logprobs.logprobs) for output in outputs]
 
     def close(self) -> None:
-        """End the engine and give its memory back."""
+        """End the engine and give its memory back. vLLM's process groups go with it: no other engine here works on."""
         if self._llm is not None:
             self._llm.llm_engine.engine_core.shutdown()
             self._llm = None
