@@ -1,0 +1,70 @@
+"""The DeepSpeed configuration of a run, and the one trap of its start-up."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from fire_opd.errors import SpecError
+from fire_opd.spec import RunSpec
+
+
+def deepspeed_config(spec: RunSpec, zero: Mapping[str, Any]) -> dict[str, Any]:
+    """DeepSpeed's configuration. It holds no path: it is saved in the trainer state, whose bytes must repeat.
+
+    We call `backward` once a micro-batch and `step` once an update, however many micro-batches an update has;
+    the batch sizes below only satisfy DeepSpeed's own bookkeeping.
+
+    Args:
+        spec: the run.
+        zero: more settings of `zero_optimization`.
+
+    Raises:
+        SpecError: bfloat16 with ZeRO 0, where DeepSpeed would add up gradients in bfloat16.
+    """
+    train, bf16 = spec.train, spec.student.dtype == "bfloat16"
+    if bf16 and train.zero == 0:
+        raise SpecError(
+            "train.zero = 0 with student.dtype bfloat16: DeepSpeed then accumulates gradients in bfloat16; "
+            "set train.zero to 1, 2 or 3"
+        )
+    config: dict[str, Any] = {
+        "train_micro_batch_size_per_gpu": 1,
+        "gradient_accumulation_steps": 1,
+        "managed_gradient_accumulation": False,
+        "steps_per_print": 2**31,
+        "zero_allow_untested_optimizer": True,
+        "zero_optimization": {"stage": train.zero, "overlap_comm": False, **zero},
+        # At stage 0 the engine clips by itself, because DeepSpeed would not tell the norm.
+        "gradient_clipping": train.grad_clip if train.zero else 0.0,
+    }
+    if train.zero == 3:
+        config["zero_optimization"] |= {"stage3_gather_16bit_weights_on_model_save": True}
+    if bf16:
+        config |= {"bf16": {"enabled": True}, "data_types": {"grad_accum_dtype": "fp32"}}
+    return config
+
+
+def remove_dead_locks(extensions: Path | None = None) -> list[Path]:
+    """Remove the `lock` files that a killed compilation left behind; DeepSpeed would wait for them for ever.
+
+    The compiling process holds its lock file open, so a lock that no process has open is dead.
+
+    Args:
+        extensions: where DeepSpeed builds its extensions; TORCH_EXTENSIONS_DIR by default.
+
+    Returns:
+        What was removed.
+    """
+    directory = extensions or Path(os.environ.get("TORCH_EXTENSIONS_DIR") or Path.home() / ".cache/torch_extensions")
+    locks = {lock.resolve(): lock for lock in directory.glob("**/lock")}
+    if not locks:
+        return []
+    for descriptor in Path("/proc").glob("[0-9]*/fd/*"):
+        try:
+            locks.pop(Path(os.readlink(descriptor)), None)
+        except OSError:  # the process or the file is gone
+            continue
+    for lock in locks.values():
+        lock.unlink(missing_ok=True)
+    return sorted(locks.values())
