@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
 
@@ -69,17 +70,18 @@ def print_report(run: Run) -> None:
     summary, console = summarize(run), Console()
     domains = sorted({d for figures in summary["rounds"] for d in figures["accuracy"]["by_domain"]})
     shares = sorted({d for figures in summary["rounds"] for d in figures.get("kept_by_domain", {})})
-    table = Table(title="greedy accuracy on the held-out prompts" if _greedy(summary) else "mean accuracy of the samples")
-    for heading in ("round", "all", *domains, "sampled", *(f"kept {d}" for d in shares), "rev. KL", "loss", "length", "seconds"):
-        table.add_column(heading, justify="right")
+    kind = "greedy" if _greedy(summary) else "mean"
+    table = Table(title=f"{kind} accuracy on held-out prompts; share that the filter kept; reverse KL in nat a token", box=SIMPLE)
+    for heading in ("round", "all", *domains, "sampled", *(f"kept\n{d}" for d in shares), "KL", "loss", "len", "s"):
+        table.add_column(heading, justify="right", no_wrap=True)
     for name, accuracy in summary["teachers"].items():
-        table.add_row(f"teacher {name}", *_accuracies(accuracy, domains))
+        table.add_row(name, *_accuracies(accuracy, domains))
     table.add_section()
     for figures in summary["rounds"]:
         row = [str(figures["round"]), *_accuracies(figures["accuracy"], domains)]
         if figures["round"]:
             row += [f"{figures['kept_by_domain'].get(d, 0):.0%}" for d in shares]
-            row += [f"{figures['reverse_kl']:.3f}", f"{figures['loss']:+.3f}", f"{figures['length']:.1f}", f"{figures['seconds']:.1f}"]
+            row += [f"{figures['reverse_kl']:.2f}", f"{figures['loss']:+.2f}", f"{figures['length']:.0f}", f"{figures['seconds']:.0f}"]
         table.add_row(*row)
     console.print(table)
     console.print(f"run      {run.folder}\npicture  {run.path(PICTURE)}", highlight=False, soft_wrap=True)
@@ -106,8 +108,8 @@ def _greedy(summary: dict[str, Any]) -> bool:
 
 
 def _accuracies(accuracy: dict[str, Any], domains: list[str]) -> list[str]:
-    parts = [f"{_headline(accuracy['by_domain'][d]):.1%}" if d in accuracy["by_domain"] else "" for d in domains]
-    return [f"{_headline(accuracy):.1%}", *parts, "" if accuracy["sampled"] is None else f"{accuracy['sampled']:.1%}"]
+    parts = [f"{_headline(accuracy['by_domain'][d]):.0%}" if d in accuracy["by_domain"] else "" for d in domains]
+    return [f"{_headline(accuracy):.1%}", *parts, "" if accuracy["sampled"] is None else f"{accuracy['sampled']:.0%}"]
 
 
 def _percent(accuracy: dict[str, Any]) -> str:
@@ -134,8 +136,8 @@ def _draw(summary: dict[str, Any], file: Path) -> None:
         values = [_headline(r["accuracy"]["by_domain"][name]) for r in rounds]
         accuracy.plot([r["round"] for r in rounds], values, lw=1, label=f"student, {name}")
     for name, teacher in summary["teachers"].items():
-        accuracy.axhline(max(map(_headline, teacher["by_domain"].values()), default=_headline(teacher)), ls=":", c="gray")
-        accuracy.annotate(f"teacher {name}", (0, 1.0), fontsize=7, color="gray")
+        best = max(map(_headline, teacher["by_domain"].values()), default=_headline(teacher))
+        accuracy.axhline(best, ls=":", lw=1, label=f"teacher {name}, best domain", c="gray")
     accuracy.set(title="accuracy on held-out prompts", xlabel="round", ylim=(0, 1.05))
     accuracy.legend(loc="lower right", fontsize=8)
     x = [r["round"] for r in trained]

@@ -21,10 +21,13 @@ def main(folder: Path) -> int:
         run = Run.open(folder)
         with run.held(), prefect_api(run.folder) as url:
             console.print(f"Prefect: {url.removesuffix('/api')}")
-            from flows.distill import distill  # prefect reads its environment when it is imported
+            from prefect.logging.handlers import APILogHandler  # prefect reads its environment when it is imported
+
+            from flows.distill import distill
 
             distill(str(run.folder))
-            print_report(run)
+            APILogHandler.flush()  # before the private server goes
+        print_report(run)
     except FireOpdError as error:
         console.print(f"[bold red]{type(error).__name__}[/]: ", end="")
         console.print(str(error), markup=False, highlight=False)

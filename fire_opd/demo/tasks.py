@@ -39,7 +39,7 @@ OPERATIONS: dict[str, Callable[[str], str]] = {
 
 @dataclass(frozen=True)
 class Problem:
-    """One line of a prompt set. `id` says the domain and whether it is in the teachers' range: `m-hard-00012`."""
+    """One line of a prompt set. Prompts beyond the teachers have domains of their own, `m-hard` and `c-hard`."""
 
     id: str
     prompt: str
@@ -48,7 +48,7 @@ class Problem:
 
     @property
     def hard(self) -> bool:
-        return "-hard-" in self.id
+        return self.domain.endswith("-hard")
 
 
 def draw_prompt(domain: str, rng: Random, *, hard: bool = False) -> str:
@@ -137,14 +137,14 @@ def _problems(name: str, count: int, *, hard_share: float, exclude: Container[st
     for domain in DOMAINS:
         total = count // len(DOMAINS)
         hard_count = round(total * hard_share)
-        for kind, wanted in (("easy", total - hard_count), ("hard", hard_count)):
+        for part, wanted in ((domain, total - hard_count), (f"{domain}-hard", hard_count)):
             found = 0
             while found < wanted:
-                prompt = draw_prompt(domain, rng, hard=kind == "hard")
+                prompt = draw_prompt(domain, rng, hard=part != domain)
                 if prompt in seen or prompt in exclude:
                     continue
                 seen.add(prompt)
-                problems.append(Problem(f"{domain}-{kind}-{found:05d}", prompt, solve(prompt), domain))
+                problems.append(Problem(f"{part}-{found:05d}", prompt, solve(prompt), part))
                 found += 1
     rng.shuffle(problems)
     return problems

@@ -57,7 +57,7 @@ def test_spec_is_the_recipe_on_the_built_files(built: DemoAssets) -> None:
     spec = demo_spec(built, ["rounds.count=2", "train.warmup_updates=3"])
     assert (spec.seed, spec.rounds.count, spec.rounds.rollouts, spec.rounds.updates) == (3, 2, 768, 12)
     assert {name: (Path(t.path), t.domains) for name, t in spec.teachers.items()} == {
-        domain: (path, [domain]) for domain, path in built.teachers.items()
+        domain: (path, [domain, f"{domain}-hard"]) for domain, path in built.teachers.items()
     }
     assert (spec.student.path, spec.student.dtype) == (str(built.student), "float32")
     assert (spec.prompts.path, spec.evaluation.path) == (str(built.mixed), str(built.held_out))
