@@ -26,7 +26,7 @@ def main(folder: Path) -> int:
             from flows.distill import distill
 
             distill(str(run.folder))
-            APILogHandler.flush()  # before the private server goes
+            APILogHandler().flush()  # before the private server goes
         print_report(run)
     except FireOpdError as error:
         console.print(f"[bold red]{type(error).__name__}[/]: ", end="")
