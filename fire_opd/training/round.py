@@ -41,10 +41,10 @@ def train_round(
         tick: called after each micro-batch.
 
     Returns:
-        Metrics of the round, the same on every rank: means over updates (`loss`, `grad_norm`) or over tokens (`entropy`;
-        `clip_fraction`; `k1`, log-prob when sampled minus now; `teacher_k1`, student minus teacher log-prob when
-        sampled; nat), `lr` of the last update, and `by_update` with one entry an update. `first_ratio_error` is |r - 1|
-        in the first update (mean and max): it shows how fresh the scores are.
+        Metrics of the round, the same on every rank: means over updates (`loss`, `grad_norm`) or over tokens
+        (`entropy`; `clip_fraction`; `k1`, log-prob when sampled minus now; `teacher_k1`, student minus teacher log-prob
+        when sampled; nat), `lr` of the last update, and `by_update` with one entry an update. `first_ratio_error` is
+        |r - 1| in the first update (mean and max): it shows how fresh the scores are.
 
     Raises:
         EmptyRoundError: nothing is kept.
