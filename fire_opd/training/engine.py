@@ -8,12 +8,14 @@ import gc
 import logging
 import math
 import os
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
+from transformers.utils.logging import disable_progress_bar
 
 from fire_opd.errors import ArtifactError, EngineError
 from fire_opd.head import Policy, TokenBatch, load_model
@@ -220,9 +222,12 @@ class Trainer:
 def _start_deepspeed(device: Device) -> Any:
     remove_dead_locks()
     os.environ.setdefault("DS_ACCELERATOR", device)
+    # Of two ninjas each takes the other's build for stale, and rebuilds DeepSpeed's extension: use this environment's.
+    os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
     import deepspeed
 
     logging.getLogger("DeepSpeed").setLevel(logging.ERROR)
+    disable_progress_bar()
     if device == "cuda":
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
     if not torch.distributed.is_initialized():
