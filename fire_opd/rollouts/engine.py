@@ -121,7 +121,7 @@ class Sampler:
         Raises:
             StaleWeightsError: the engine still computes with other weights.
         """
-        if not failpoints.skipped("sampler.reload"):
+        if not failpoints.skipped(f"sampler.reload.{checkpoint.parent.name}"):
             self._llm.collective_rpc("take_weights", args=(str(checkpoint),))
         if not self._llm.reset_prefix_cache():  # its blocks were computed with the old weights
             raise EngineError("vLLM did not drop its prefix cache: a request is still running")

@@ -42,7 +42,7 @@ class Scorer:
             ArtifactError: the checkpoint does not fit the student.
             StaleWeightsError: the student still computes with other weights.
         """
-        if not failpoints.skipped("scorer.reload"):
+        if not failpoints.skipped(f"scorer.reload.{checkpoint.parent.name}"):
             weights = _read_weights(checkpoint)
             tied = set(getattr(self.student.model, "all_tied_weights_keys", None) or ())
             missing, unexpected = self.student.model.load_state_dict(weights, strict=False)

@@ -115,7 +115,7 @@ def test_stale_weights_stop_the_run(
     assets: Assets, undisturbed: Run, prefect_api: str, tmp_path: Path, engine: str
 ) -> None:
     run = Run.create(tmp_path / "run", assets.spec())
-    result = drive(run.folder, prefect_api, FIRE_OPD_FAILPOINT=f"{engine}.reload={tmp_path / 'marker'}")
+    result = drive(run.folder, prefect_api, FIRE_OPD_FAILPOINT=f"{engine}.reload.1={tmp_path / 'marker'}")
     assert result.returncode == 1
     assert "StaleWeightsError" in result.stderr
     assert not run.path("rounds/2/scores").exists()

@@ -39,7 +39,7 @@ def reload(directory: Path, checkpoint: Path, previous: Path | None) -> None:
 
 def reload_skipped(directory: Path, checkpoint: Path, previous: Path | None, marker: Path) -> None:
     """The same, but the engine keeps its old weights."""
-    os.environ["FIRE_OPD_FAILPOINT"] = f"sampler.reload={marker}"
+    os.environ["FIRE_OPD_FAILPOINT"] = f"sampler.reload.{checkpoint.parent.name}={marker}"
     try:
         _sampler(directory).load(checkpoint, previous)
     finally:
