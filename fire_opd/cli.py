@@ -15,7 +15,9 @@ from fire_opd.storage import Run
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 
 Folder = Annotated[Path, typer.Option("--run", help="Folder of the run.", metavar="DIR")]
-Round = Annotated[int, typer.Option("--round", min=0, help="Round number; 0 is the student before training.", metavar="N")]
+Round = Annotated[
+    int, typer.Option("--round", min=0, help="Round number; 0 is the student before training.", metavar="N")
+]
 Override = Annotated[list[str] | None, typer.Option("-S", help="Override a spec field, such as -S train.lr=2e-6.")]
 SpecFile = Annotated[str, typer.Argument(help="YAML file, or the name of a preset.", metavar="SPEC")]
 PRESETS = Path(__file__).parent / "spec" / "presets"

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from fire_opd.errors import PreflightError
+from fire_opd.spec import ModelSpec
 
 
 def stop_tokens(path: str | Path, revision: str | None) -> list[int]:
@@ -21,6 +22,18 @@ def stop_tokens(path: str | Path, revision: str | None) -> list[int]:
         f"{path}: no eos_token_id in generation_config.json or config.json, so no response would ever end; "
         "add it to the model"
     )
+
+
+def load_tokenizer(model: ModelSpec) -> Any:
+    """The tokenizer of a model directory or hub id."""
+    from transformers import AutoTokenizer
+
+    return AutoTokenizer.from_pretrained(model.path, revision=model.revision, trust_remote_code=model.trust_remote_code)
+
+
+def vocab_size(model: ModelSpec) -> int:
+    """Real size of a model's vocabulary: rows of the output matrix beyond it are padding and take no part."""
+    return int(max(load_tokenizer(model).get_vocab().values())) + 1
 
 
 def _read_json(path: str | Path, revision: str | None, name: str) -> dict[str, Any]:

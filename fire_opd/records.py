@@ -114,7 +114,11 @@ def read_table(path: Path, schema: pa.Schema, columns: Sequence[str] | None = No
 
 
 def _check_ragged(path: Path, table: pa.Table) -> None:
-    per_token = [n for n in table.column_names if pa.types.is_list(table.schema.field(n).type) and n not in ("prompt_ids", "messages")]
+    per_token = [
+        n
+        for n in table.column_names
+        if pa.types.is_list(table.schema.field(n).type) and n not in ("prompt_ids", "messages")
+    ]
     for name in per_token[1:]:
         if not pc.list_value_length(table[per_token[0]]).equals(pc.list_value_length(table[name])):
             raise ArtifactError(f"{path.name}: {per_token[0]} and {name} differ in length within a row")

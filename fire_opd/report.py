@@ -22,7 +22,9 @@ def round_figures(run: Run, number: int) -> dict[str, Any]:
     if number:
         metrics = {stage.name: Job(run, stage, number).metrics() for stage in ROUND}
         select, score, train = metrics["select"], metrics["score"], metrics["train"]
-        found |= {name: select[name] for name in ("keep_ratio", "dropped", "truncation_rate", "repetition_rate", "length")}
+        found |= {
+            name: select[name] for name in ("keep_ratio", "dropped", "truncation_rate", "repetition_rate", "length")
+        }
         found |= {name: score[name] for name in ("reverse_kl", "student_entropy", "teacher_logprob", "mismatch")}
         found |= {name: train[name] for name in ("loss", "grad_norm", "lr", "clip_fraction", "k1")}
         found["kept_by_domain"] = {d: s["kept"] / max(s["rollouts"], 1) for d, s in select["by_domain"].items()}
@@ -37,15 +39,18 @@ def round_line(run: Run, number: int) -> str:
     line = f"round {number}/{run.spec.rounds.count}: accuracy {_percent(figures['accuracy'])}"
     if number:
         line += (
-            f" · kept {figures['keep_ratio']:.0%} · reverse KL {figures['reverse_kl']:.3f} · loss {figures['loss']:+.4f}"
-            f" · length {figures['length']:.0f} · truncated {figures['truncation_rate']:.0%} · {figures['seconds']:.0f} s"
+            f" · kept {figures['keep_ratio']:.0%} · reverse KL {figures['reverse_kl']:.3f}"
+            f" · loss {figures['loss']:+.4f} · length {figures['length']:.0f}"
+            f" · truncated {figures['truncation_rate']:.0%} · {figures['seconds']:.0f} s"
         )
     return line
 
 
 def summarize(run: Run) -> dict[str, Any]:
     """All rounds that are complete, the teachers, and what it cost."""
-    complete = [n for n in range(run.spec.rounds.count + 1) if run.path(f"rounds/{n}/evaluation/manifest.json").is_file()]
+    complete = [
+        n for n in range(run.spec.rounds.count + 1) if run.path(f"rounds/{n}/evaluation/manifest.json").is_file()
+    ]
     rounds = [round_figures(run, number) for number in complete]
     return {
         "seed": run.spec.seed,
@@ -71,7 +76,9 @@ def print_report(run: Run) -> None:
     domains = sorted({d for figures in summary["rounds"] for d in figures["accuracy"]["by_domain"]})
     shares = sorted({d for figures in summary["rounds"] for d in figures.get("kept_by_domain", {})})
     kind = "greedy" if _greedy(summary) else "mean"
-    table = Table(title=f"{kind} accuracy on held-out prompts; share that the filter kept; reverse KL in nat a token", box=SIMPLE)
+    table = Table(
+        title=f"{kind} accuracy on held-out prompts; share that the filter kept; reverse KL in nat a token", box=SIMPLE
+    )
     for heading in ("round", "all", *domains, "sampled", *(f"kept\n{d}" for d in shares), "KL", "loss", "len", "s"):
         table.add_column(heading, justify="right", no_wrap=True)
     for name, accuracy in summary["teachers"].items():
@@ -81,7 +88,12 @@ def print_report(run: Run) -> None:
         row = [str(figures["round"]), *_accuracies(figures["accuracy"], domains)]
         if figures["round"]:
             row += [f"{figures['kept_by_domain'].get(d, 0):.0%}" for d in shares]
-            row += [f"{figures['reverse_kl']:.2f}", f"{figures['loss']:+.2f}", f"{figures['length']:.0f}", f"{figures['seconds']:.0f}"]
+            row += [
+                f"{figures['reverse_kl']:.2f}",
+                f"{figures['loss']:+.2f}",
+                f"{figures['length']:.0f}",
+                f"{figures['seconds']:.0f}",
+            ]
         table.add_row(*row)
     console.print(table)
     console.print(f"run      {run.folder}\npicture  {run.path(PICTURE)}", highlight=False, soft_wrap=True)

@@ -44,7 +44,9 @@ class Stage:
     outputs: tuple[Output, ...]
 
 
-_PROMPT_RULES = tuple(f"prompts.{name}" for name in ("max_tokens", "too_long", "duplicates", "overlap", "template", "thinking"))
+_PROMPT_RULES = tuple(
+    f"prompts.{name}" for name in ("max_tokens", "too_long", "duplicates", "overlap", "template", "thinking")
+)
 _EVALUATION = tuple(
     f"evaluation.{name}" for name in ("grader", "answer_prefix", "k", "temperature", "greedy", "max_tokens", "seed")
 )

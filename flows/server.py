@@ -44,7 +44,9 @@ def prefect_api(folder: Path, deadline: float = 180) -> Iterator[str]:
         port = probe.getsockname()[1]
     address = f"http://127.0.0.1:{port}"
     command = [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)]
-    server = GuardedProcess(command, folder / "logs" / "prefect-server.log", {**os.environ, "PREFECT_UI_API_URL": f"{address}/api"})
+    server = GuardedProcess(
+        command, folder / "logs" / "prefect-server.log", {**os.environ, "PREFECT_UI_API_URL": f"{address}/api"}
+    )
     try:
         _wait_healthy(server, address, deadline)
         os.environ["PREFECT_API_URL"] = f"{address}/api"

@@ -32,7 +32,9 @@ class Crew:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.close()
 
     def start(self, *roles: str) -> None:
@@ -87,7 +89,12 @@ class Crew:
         return {"work_seconds": done["seconds"], "engine_pid": info["pid"], "load_seconds": info["load_seconds"]}
 
     def _stays(self, role: str, teacher: str) -> bool:
-        return self._resident and not teacher and role != "preparer" and getattr(self.run.spec.placement, role).mode == "resident"
+        return (
+            self._resident
+            and not teacher
+            and role != "preparer"
+            and getattr(self.run.spec.placement, role).mode == "resident"
+        )
 
     def _retire(self, job: Job) -> None:
         """Give up the trainer state that the one just written replaces."""
@@ -109,7 +116,13 @@ def _spawn(run: Run, role: str, teacher: str) -> EngineProcess:
         if len(place.devices) > 1 or place.hostfile:
             command = _launcher(run, env) + arguments + ["--store-port", str(_free_port())]
         else:
-            env |= {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(_free_port())}
+            env |= {
+                "RANK": "0",
+                "LOCAL_RANK": "0",
+                "WORLD_SIZE": "1",
+                "MASTER_ADDR": "127.0.0.1",
+                "MASTER_PORT": str(_free_port()),
+            }
     return EngineProcess(name, command, run.path(f"logs/{name}.log"), env)
 
 

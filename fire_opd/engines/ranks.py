@@ -11,7 +11,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from torch.distributed import TCPStore
+from torch._C._distributed_c10d import TCPStore
 
 from fire_opd.engines.trainer import TrainerEngine
 from fire_opd.errors import FireOpdError

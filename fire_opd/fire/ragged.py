@@ -1,6 +1,7 @@
 """Per-token values of many trajectories, laid end to end: `values_T` and `offsets` of length B + 1."""
 
 from collections.abc import Iterator
+from typing import TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -8,6 +9,7 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 Offsets = NDArray[np.int64]
+Scalar = TypeVar("Scalar", bound=np.generic)
 
 
 def flatten(column: pa.ChunkedArray) -> tuple[NDArray[np.float32], Offsets]:
@@ -37,10 +39,12 @@ def segment_sum(values_T: NDArray[np.floating], offsets: Offsets) -> Floats:
 def segment_mean(values_T: NDArray[np.floating], offsets: Offsets) -> Floats:
     """Mean over each trajectory in fp64; NaN where it is empty."""
     count = lengths(offsets)
-    return np.divide(segment_sum(values_T, offsets), count, out=np.full(len(count), np.nan), where=count > 0)
+    means = np.full(len(count), np.nan)
+    np.divide(segment_sum(values_T, offsets), count, out=means, where=count > 0)
+    return means
 
 
-def spread(values_B: NDArray[np.generic], offsets: Offsets) -> NDArray[np.generic]:
+def spread(values_B: NDArray[Scalar], offsets: Offsets) -> NDArray[Scalar]:
     """Repeat a value of each trajectory for each of its tokens."""
     return np.repeat(values_B, lengths(offsets))
 

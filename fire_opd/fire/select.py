@@ -1,6 +1,6 @@
 """Selection: from rollouts and scores to the batch that training executes, every decision with its reason.
 
-    a_t = log πT(y_t) − log πS(y_t)        advantage = w̃_t a_t (times the importance factor when that is on)
+a_t = log πT(y_t) − log πS(y_t)        advantage = w̃_t a_t (times the importance factor when that is on)
 """
 
 from typing import Any
@@ -132,7 +132,9 @@ def _check_finite(scores: pa.Table, name: str) -> None:
     bad = np.flatnonzero(~np.isfinite(segment_sum(values_T, offsets)))
     if len(bad):
         row = {key: scores[key][int(bad[0])].as_py() for key in _IDS}
-        raise ArtifactError(f"{name} is not finite in {len(bad)} trajectories, first {row}; score again, in fp32 if need be")
+        raise ArtifactError(
+            f"{name} is not finite in {len(bad)} trajectories, first {row}; score again, in fp32 if need be"
+        )
 
 
 def _metrics(
@@ -154,7 +156,9 @@ def _metrics(
 
     everything = summary(np.ones(len(kept), dtype=bool))
     by = {
-        name: {value: summary(np.array(batch[name].to_pylist(), dtype=object) == value) for value in _values(batch[name])}
+        name: {
+            value: summary(np.array(batch[name].to_pylist(), dtype=object) == value) for value in _values(batch[name])
+        }
         for name in ("domain", "teacher")
     }
     return {

@@ -1,6 +1,7 @@
 """Token weights: towards where the teacher is sure and the student is not (section 3.2 of the paper).
 
-    c_T = 1 − H_T / max H_T      c_S = H_S / max H_S      w = (1 + α c_T)(1 + β c_S)      w̃ = w / mean of w in its trajectory
+    c_T = 1 − H_T / max H_T      c_S = H_S / max H_S
+    w = (1 + α c_T)(1 + β c_S)   w̃ = w / (mean of w in its trajectory)
 
 The maxima run over the tokens of a declared scope, filtered trajectories included.
 """

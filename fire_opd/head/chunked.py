@@ -7,6 +7,7 @@ matrix with the loss by chunks is Liger Kernel's and TRL's; here it also yields 
 With z = h·W/τ, p = softmax(z), L = log p:   d L_y/dz = onehot(y) − p,   d H/dz = −p (L + H).
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -38,8 +39,8 @@ def logprob_entropy(
     """
     if vocab is not None and vocab < len(weight_VD):
         weight_VD = weight_VD[:vocab]
-    logprob_T, entropy_T = _ChunkedHead.apply(hidden_TD, weight_VD, targets_T, temperature, chunk)
-    return logprob_T, entropy_T
+    apply: Callable[..., tuple[Tensor, Tensor]] = _ChunkedHead.apply
+    return apply(hidden_TD, weight_VD, targets_T, temperature, chunk)
 
 
 class _ChunkedHead(torch.autograd.Function):
@@ -81,7 +82,9 @@ class _ChunkedHead(torch.autograd.Function):
             hidden_CD = hidden_TD[part]
             logp_CV = _logits(hidden_CD, weight_VD, ctx.temperature, lse_T.dtype)
             logp_CV -= lse_T[part, None]
-            d_z_CV = _d_logits(logp_CV, targets_T[part], entropy_T[part], _part(d_logprob_T, part), _part(d_entropy_T, part))
+            d_z_CV = _d_logits(
+                logp_CV, targets_T[part], entropy_T[part], _part(d_logprob_T, part), _part(d_entropy_T, part)
+            )
             d_z_CV /= ctx.temperature
             factor_CV = d_z_CV.to(weight_VD.dtype)
             if d_hidden_TD is not None:

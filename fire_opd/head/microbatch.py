@@ -28,8 +28,8 @@ class TokenBatch:
     def to(self, device: torch.device | str) -> "TokenBatch":
         """The same batch on another device."""
         position_ids = None if self.position_ids is None else self.position_ids.to(device)
-        moved = (tensor.to(device) for tensor in (self.index_N, self.targets_N))
-        return TokenBatch(self.input_ids.to(device), position_ids, *moved, self.lengths)
+        input_ids, index_N, targets_N = (t.to(device) for t in (self.input_ids, self.index_N, self.targets_N))
+        return TokenBatch(input_ids, position_ids, index_N, targets_N, self.lengths)
 
 
 def plan(lengths: Sequence[int], token_budget: int, *, packing: bool = False) -> list[list[int]]:
@@ -60,11 +60,11 @@ def collate(sequences: Sequence[tuple[Sequence[int], Sequence[int]]], *, packing
     """Lay (prompt ids, response ids) pairs out for one forward pass. Prompts must not be empty."""
     whole = [[*prompt, *response] for prompt, response in sequences]
     width = sum(map(len, whole)) if packing else max(map(len, whole))
-    starts, index = [], list[int]()
-    for row, (prompt, response) in enumerate(sequences):
-        starts.append(starts[-1] + len(whole[row - 1]) if packing and row else row * (0 if packing else width))
-        first = starts[row] + len(prompt) - 1
+    start, index = 0, list[int]()
+    for (prompt, response), sequence in zip(sequences, whole, strict=True):
+        first = start + len(prompt) - 1
         index += range(first, first + len(response))
+        start += len(sequence) if packing else width
     if packing:
         rows = [[token for sequence in whole for token in sequence]]
         positions = torch.tensor([[p for sequence in whole for p in range(len(sequence))]])

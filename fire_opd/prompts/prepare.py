@@ -1,16 +1,18 @@
 """The prepare stage: check both prompt sets, route, tokenise, and write them as tables, streaming throughout."""
 
 import hashlib
+from array import array
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from transformers import AutoTokenizer
 
 from fire_opd.errors import PromptError
+from fire_opd.models import load_tokenizer
 from fire_opd.prompts.read import Problems, RawPrompt, read_prompts
 from fire_opd.prompts.render import Renderer
 from fire_opd.records import PROMPT
@@ -30,10 +32,7 @@ def prepare_prompts(spec: RunSpec, out: Path, tick: Tick) -> dict[str, Any]:
         PromptError: bad lines, unknown teachers, prompts that are too long, repeated, or in the evaluation set, where
             the spec says that these are errors; the message names the lines.
     """
-    student = spec.student
-    tokenizer = AutoTokenizer.from_pretrained(
-        student.path, revision=student.revision, trust_remote_code=student.trust_remote_code
-    )
+    tokenizer = load_tokenizer(spec.student)
     renderer = Renderer(tokenizer, chat=spec.prompts.template == "chat", thinking=spec.prompts.thinking)
     preparation = _Preparation(spec, renderer, tick)
     evaluation = preparation.write(out / "evaluation.parquet", spec.evaluation.path, training=False)
@@ -57,7 +56,7 @@ class _Preparation:
         self._renderer = renderer
         self._tick = tick
         self._held_out: set[int] = set()
-        self._identities: list[bytes] = []
+        self._identities = array("Q")  # 8 bytes a prompt: a set may have millions
         self._route = {domain: name for name, teacher in spec.teachers.items() for domain in teacher.domains}
         self._default = next((name for name, teacher in spec.teachers.items() if not teacher.domains), None)
 
@@ -75,7 +74,7 @@ class _Preparation:
 
     def fingerprint(self) -> str:
         """Of the training set: over sorted prompts with what belongs to them."""
-        return hashlib.blake2b(b"".join(sorted(self._identities)), digest_size=16).hexdigest()
+        return hashlib.blake2b(np.sort(np.array(self._identities, "<u8")).tobytes(), digest_size=16).hexdigest()
 
     def _unique(self, path: str, counts: dict[str, int], training: bool) -> Iterator[RawPrompt]:
         """Rows that are valid, not repeated and not held out."""
@@ -89,10 +88,14 @@ class _Preparation:
             counts["duplicates"] += repeated
             counts["overlap"] += held_out
             if repeated and rules.duplicates == "error":
-                self.problems.add(path, prompt.line, "prompt", "repeats an earlier one; or set prompts.duplicates to drop")
+                self.problems.add(
+                    path, prompt.line, "prompt", "repeats an earlier one; or set prompts.duplicates to drop"
+                )
             if held_out and rules.overlap == "error":
                 where = self.spec.evaluation.path
-                self.problems.add(path, prompt.line, "prompt", f"is in {where}; remove it or set prompts.overlap to drop")
+                self.problems.add(
+                    path, prompt.line, "prompt", f"is in {where}; remove it or set prompts.overlap to drop"
+                )
             if not held_out and not (repeated and rules.duplicates == "drop"):
                 yield prompt
         if not training:
@@ -143,6 +146,6 @@ class _Preparation:
         return teacher
 
 
-def _identity(prompt: RawPrompt, teacher: str | None) -> bytes:
+def _identity(prompt: RawPrompt, teacher: str | None) -> int:
     text = "\x1f".join((prompt.fingerprint, prompt.answer or "", prompt.domain or "", teacher or ""))
-    return hashlib.blake2b(text.encode(), digest_size=8).digest()
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big")

@@ -108,20 +108,21 @@ def _parquet(path: str) -> Iterator[tuple[int, Any]]:
 
 
 def _validate(path: str, line: int, row: Any, problems: Problems) -> RawPrompt | None:
-    def bad(field: str, reason: str) -> None:
-        problems.add(path, line, field, reason)
-
     if not isinstance(row, dict):
-        return bad("line", f"expected an object, found {type(row).__name__}")
+        problems.add(path, line, "line", f"expected an object, found {type(row).__name__}")
+        return None
     field = "prompt" if "prompt" in row else "problem"
     if row.get(field) is None:
-        return bad("prompt", "missing; expected text or a list of chat messages (or a field `problem`)")
+        problems.add(path, line, "prompt", "missing; expected text or chat messages (or a field `problem`)")
+        return None
     messages = _messages(row[field])
     if isinstance(messages, str):
-        return bad(field, messages)
+        problems.add(path, line, field, messages)
+        return None
     answer = row.get("answer", _within(row, "reward_model", "ground_truth"))
     if isinstance(answer, dict | list):
-        return bad("answer", f"expected text or a number, found {type(answer).__name__}")
+        problems.add(path, line, "answer", f"expected text or a number, found {type(answer).__name__}")
+        return None
     values = {
         "domain": row.get("domain", row.get("data_source")),
         "teacher": row.get("teacher", _within(row, "extra_info", "opd_teacher")),
@@ -129,7 +130,8 @@ def _validate(path: str, line: int, row: Any, problems: Problems) -> RawPrompt |
     }
     for name, value in values.items():
         if value is not None and not isinstance(value, str | int):
-            return bad(name, f"expected text, found {type(value).__name__}")
+            problems.add(path, line, name, f"expected text, found {type(value).__name__}")
+            return None
     texts = {name: None if value is None else str(value) for name, value in values.items()}
     return RawPrompt(line, messages, None if answer is None else str(answer), **texts)
 

@@ -1,10 +1,14 @@
 """From messages to token ids, so that no text of a prompt becomes a special token."""
 
-from collections.abc import Sequence
+from __future__ import annotations
 
-from transformers import PreTrainedTokenizerBase
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from fire_opd.prompts.read import RawPrompt
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 _MARK = "\ue000{}\ue001"  # private-use characters: no template touches them
 
@@ -33,7 +37,11 @@ class Renderer:
         """
         plain = [i for i, prompt in enumerate(prompts) if self._chat and not self._spells_special(prompt)]
         texts = [self._render(prompts[i], [content for _, content in prompts[i].messages]) for i in plain]
-        encoded = dict(zip(plain, self._tokenizer(texts, add_special_tokens=False)["input_ids"], strict=True)) if plain else {}
+        encoded = (
+            dict(zip(plain, self._tokenizer(texts, add_special_tokens=False)["input_ids"], strict=True))
+            if plain
+            else {}
+        )
         found = [encoded[i] if i in encoded else self._encode_pieces(prompt) for i, prompt in enumerate(prompts)]
         return [self._check(ids) for ids in found]
 
@@ -58,7 +66,8 @@ class Renderer:
             if found:  # a template may leave a message out
                 ids += self._tokenizer.encode(before, add_special_tokens=False) + self._encode_plain(content)
                 rest = after
-        return ids + self._tokenizer.encode(rest, add_special_tokens=False)
+        ids += self._tokenizer.encode(rest, add_special_tokens=False)
+        return ids
 
     def _encode_plain(self, text: str) -> list[int]:
         ids: list[int] = self._tokenizer.encode(text, add_special_tokens=False, split_special_tokens=True)

@@ -16,7 +16,7 @@ from typing import Any
 from fire_opd.errors import EngineError, StaleWeightsError
 from fire_opd.generation import Completion, Request
 from fire_opd.head.probes import Probes, noise_floor, prove_fresh, read_probes
-from fire_opd.models import stop_tokens
+from fire_opd.models import load_tokenizer, stop_tokens
 from fire_opd.runtime import failpoints
 from fire_opd.runtime.tick import Tick, no_tick
 from fire_opd.spec import Device, ModelSpec
@@ -147,11 +147,7 @@ class Sampler:
 
     @cached_property
     def _tokenizer(self) -> Any:
-        from transformers import AutoTokenizer
-
-        return AutoTokenizer.from_pretrained(
-            self._path, revision=self._model.revision, trust_remote_code=self._model.trust_remote_code
-        )
+        return load_tokenizer(self._model.model_copy(update={"path": str(self._path)}))
 
     def _run(self, prompts: Sequence[Sequence[int]], parameters: Sequence[Any], tick: Tick) -> list[Any]:
         """Step the engine until all are finished. LLM.generate shows no progress before the first one is."""

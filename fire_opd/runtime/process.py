@@ -5,7 +5,8 @@ nothing holds the parent's pipes. An engine connects to a Unix socket of the par
 line: paths and names, never tensors.
 
     parent → engine   {"stage": "rollout", "round": 3, "teacher": ""}
-    engine → parent   {"ready": {...}} once, then for each stage {"tick": [done, total]}…, {"done": {...}} or {"error": {...}}
+    engine → parent   {"ready": {...}} once; for each stage {"tick": [done, total]}…, then {"done": {...}}
+                      or {"error": {...}}
 """
 
 import contextlib
@@ -67,7 +68,8 @@ class GuardedProcess:
         try:
             self._guard.wait(grace)
         except subprocess.TimeoutExpired:  # the guard itself is stopped
-            for process in [*descendants, self._guard]:
+            self._guard.kill()
+            for process in descendants:
                 with contextlib.suppress(psutil.NoSuchProcess):
                     process.kill()
             self._guard.wait()
@@ -166,12 +168,14 @@ class EngineProcess:
         status = self._process.exit_status
         if status is not None:
             raise EngineDied(
-                f"engine {self.name} ended with status {status}; end of {self._process.log}:\n{self._process.log_tail()}"
+                f"engine {self.name} ended with status {status}; "
+                f"end of {self._process.log}:\n{self._process.log_tail()}"
             )
         if time.monotonic() > until:
             self.close()
             raise EngineDied(
-                f"engine {self.name} gave no sign of progress for {deadline:.0f} s and was ended; see {self._process.log}"
+                f"engine {self.name} gave no sign of progress for {deadline:.0f} s and was ended; "
+                f"see {self._process.log}"
             )
 
 

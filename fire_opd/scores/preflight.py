@@ -7,10 +7,10 @@ Padded vocabularies may differ in size (151936 and 152064 rows in the Qwen famil
 from collections.abc import Mapping
 from typing import Any
 
-from transformers import AutoConfig, AutoTokenizer, PreTrainedTokenizerBase
+from transformers import AutoConfig, PreTrainedTokenizerBase
 
 from fire_opd.errors import PreflightError
-from fire_opd.models import stop_tokens
+from fire_opd.models import load_tokenizer, stop_tokens, vocab_size
 from fire_opd.spec import ModelSpec, RunSpec
 
 PROBES = (
@@ -28,7 +28,7 @@ _SHOWN = 5
 def preflight(spec: RunSpec) -> dict[str, Any]:
     """Compare the student with each teacher.
 
-    Prompts are rendered with the student's template for all of them; a teacher with another one is reported, not refused.
+    Prompts are rendered with the student's template for all; a teacher with another one is reported, not refused.
 
     Returns:
         `vocab` (rows of the output matrix that are real), and for each teacher whether its chat template is the same.
@@ -36,22 +36,17 @@ def preflight(spec: RunSpec) -> dict[str, Any]:
     Raises:
         PreflightError: naming the tokens that differ, or a model that cannot hold prompt and response.
     """
-    student = _tokenizer(spec.student)
-    report: dict[str, Any] = {"vocab": vocab_size(spec), "same_template": {}}
+    student = load_tokenizer(spec.student)
+    report: dict[str, Any] = {"vocab": vocab_size(spec.student), "same_template": {}}
     _check_length(spec, "student", spec.student)
     for name, teacher in spec.teachers.items():
-        tokenizer = _tokenizer(teacher)
+        tokenizer = load_tokenizer(teacher)
         _check_vocabulary(name, student.get_vocab(), tokenizer.get_vocab())
         _check_text(name, student, tokenizer)
         _check_end(name, spec.student, teacher)
         _check_length(spec, f"teacher {name}", teacher)
         report["same_template"][name] = student.chat_template == tokenizer.chat_template
     return report
-
-
-def vocab_size(spec: RunSpec) -> int:
-    """Real size of the vocabulary that student and teachers share: every id below it is a token."""
-    return max(_tokenizer(spec.student).get_vocab().values()) + 1
 
 
 def _check_vocabulary(name: str, student: Mapping[str, int], teacher: Mapping[str, int]) -> None:
@@ -69,7 +64,9 @@ def _check_text(name: str, student: PreTrainedTokenizerBase, teacher: PreTrained
     for text in PROBES:
         ours, theirs = student.encode(text, add_special_tokens=False), teacher.encode(text, add_special_tokens=False)
         if ours != theirs:
-            at = next((i for i, (a, b) in enumerate(zip(ours, theirs, strict=False)) if a != b), min(len(ours), len(theirs)))
+            at = next(
+                (i for i, (a, b) in enumerate(zip(ours, theirs, strict=False)) if a != b), min(len(ours), len(theirs))
+            )
             raise PreflightError(
                 f"student and teacher {name} split {text!r} differently from token {at} on: "
                 f"{student.convert_ids_to_tokens(ours[at : at + _SHOWN])} / "
@@ -94,13 +91,6 @@ def _check_length(spec: RunSpec, name: str, model: ModelSpec) -> None:
         raise PreflightError(
             f"{name} holds {longest} positions; prompts.max_tokens + sampling.max_tokens = {needed}; lower one of them"
         )
-
-
-def _tokenizer(model: ModelSpec) -> PreTrainedTokenizerBase:
-    tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
-        model.path, revision=model.revision, trust_remote_code=model.trust_remote_code
-    )
-    return tokenizer
 
 
 def _id(vocabulary: Mapping[str, int], token: str) -> str:

@@ -36,7 +36,9 @@ def score_round(scorer: Scorer, spec: RunSpec, rollouts: Path, out: Path, tick: 
     names = table["teacher"].to_pylist()
     unknown = {name for name in names if name not in scorer.teachers}
     if unknown:
-        raise PreflightError(f"{rollouts}: no teacher {sorted(map(str, unknown))}; the spec has {sorted(scorer.teachers)}")
+        raise PreflightError(
+            f"{rollouts}: no teacher {sorted(map(str, unknown))}; the spec has {sorted(scorer.teachers)}"
+        )
     total, done = 2 * len(sequences), 0
 
     def advance(rows: int) -> None:
@@ -60,9 +62,10 @@ def score_round(scorer: Scorer, spec: RunSpec, rollouts: Path, out: Path, tick: 
         "student_logprobs": pa.array(student[0], pa.list_(pa.float32())),
         "student_entropies": pa.array(student[1], pa.list_(pa.float32())),
     }
-    write_table(out / "scores.parquet", pa.table(scores, schema=SCORE), SCORE)
     engine = [np.array(row, np.float32) for row in table["engine_logprobs"].to_pylist()]
-    return {**_metrics(teacher, student), **_mismatch(student[0], engine, spec)}
+    metrics = {**_metrics(teacher, student), **_mismatch(student[0], engine, spec)}
+    write_table(out / "scores.parquet", pa.table(scores, schema=SCORE), SCORE)
+    return metrics
 
 
 @torch.no_grad()

@@ -10,8 +10,8 @@ from torch import Tensor
 from fire_opd.errors import ArtifactError
 from fire_opd.head import Policy, collate, load_model
 from fire_opd.head.probes import noise_floor, prove_fresh, read_probes
+from fire_opd.models import vocab_size
 from fire_opd.runtime import failpoints
-from fire_opd.scores.preflight import vocab_size
 from fire_opd.spec import RunSpec
 
 
@@ -27,7 +27,7 @@ class Scorer:
     def __init__(self, spec: RunSpec) -> None:
         self.spec = spec
         self.device = spec.placement.device
-        self.vocab = vocab_size(spec)
+        self.vocab = vocab_size(spec.student)
         self.teachers = {n: Policy(load_model(t, self.device)).eval() for n, t in spec.teachers.items()}
         self.student = Policy(load_model(spec.student, self.device)).eval()
 
@@ -73,7 +73,10 @@ class Scorer:
 
     def _equals(self, checkpoint: Path) -> bool:
         state = self.student.model.state_dict()
-        return all(torch.equal(state[name].cpu(), value.to(state[name].dtype)) for name, value in _read_weights(checkpoint).items())
+        return all(
+            torch.equal(state[name].cpu(), value.to(state[name].dtype))
+            for name, value in _read_weights(checkpoint).items()
+        )
 
 
 def _read_weights(checkpoint: Path) -> dict[str, Tensor]:

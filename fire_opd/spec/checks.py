@@ -34,13 +34,16 @@ def _config(field: str, model: ModelSpec) -> dict[str, Any]:
         if model.path.startswith(("/", ".")) or model.path.count("/") != 1:
             raise SpecError(f"{field}.path {model.path}: no such model directory")
         if model.revision is None:
-            raise SpecError(f"{field}.revision: hub id {model.path} needs a pinned revision, or runs cannot be reproduced")
+            raise SpecError(
+                f"{field}.revision: hub id {model.path} needs a pinned revision, or runs cannot be reproduced"
+            )
         return {}
     if not (directory / "config.json").is_file():
         raise SpecError(f"{field}.path {model.path}: no config.json; expected a Hugging Face model directory")
     if not any(directory.glob("*.safetensors")):
         raise SpecError(f"{field}.path {model.path}: no *.safetensors; convert the weights, pickles are not loaded")
-    return json.loads((directory / "config.json").read_text())
+    config: dict[str, Any] = json.loads((directory / "config.json").read_text())
+    return config
 
 
 def _implied_head_size(config: dict[str, Any]) -> int | None:

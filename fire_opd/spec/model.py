@@ -59,7 +59,7 @@ class SamplingSpec(_Part):
     max_tokens: int = Field(16384, ge=1, description="Longest response in tokens.")
     truncated: Literal["keep", "drop", "mask"] = Field(
         "keep",
-        description="Rollouts cut at max_tokens: train on them, take them out before the filter, or only out of the loss.",
+        description="Rollouts cut at max_tokens: train on them, drop them before the filter, or mask them in the loss.",
     )
 
 
@@ -97,7 +97,9 @@ class LossSpec(_Part):
     clip: float = Field(0.2, gt=0, lt=1, description="Epsilon of the ratio clip.")
     aggregation: Literal["seq-mean-token-mean", "token-mean"] = "seq-mean-token-mean"
     tis_cap: float | None = Field(
-        None, gt=0, description="Cap of token-level truncated importance sampling (trainer over engine); off when empty."
+        None,
+        gt=0,
+        description="Cap of token-level truncated importance sampling (trainer over engine); off when empty.",
     )
 
 
@@ -228,7 +230,10 @@ def _contradictions(spec: RunSpec) -> list[str]:
     if sum(not teacher.domains for teacher in spec.teachers.values()) > 1:
         found.append("teachers: more than one teacher has no `domains`; only one may serve all other prompts")
     claimed = [domain for teacher in spec.teachers.values() for domain in teacher.domains]
-    found += [f"teachers: domain {d!r} has more than one teacher" for d in sorted({d for d in claimed if claimed.count(d) > 1})]
+    found += [
+        f"teachers: domain {d!r} has more than one teacher"
+        for d in sorted({d for d in claimed if claimed.count(d) > 1})
+    ]
     return found
 
 

@@ -41,7 +41,9 @@ class Run:
             RunError: there is none.
         """
         if not (folder / SPEC_FILE).is_file():
-            raise RunError(f"{folder}: not a run folder (no {SPEC_FILE}); create it with `fire-opd run SPEC --run {folder}`")
+            raise RunError(
+                f"{folder}: not a run folder (no {SPEC_FILE}); create it with `fire-opd run SPEC --run {folder}`"
+            )
         return cls(folder.resolve(), load_spec(folder / SPEC_FILE))
 
     @classmethod
@@ -56,7 +58,9 @@ class Run:
             differences = _differences(yaml.safe_load(file.read_text()), spec.model_dump(mode="json"))
             if differences:
                 shown = "\n  ".join(differences)
-                raise RunError(f"{folder} holds a run with another spec; use another folder, or the same spec:\n  {shown}")
+                raise RunError(
+                    f"{folder} holds a run with another spec; use another folder, or the same spec:\n  {shown}"
+                )
             return cls(folder.resolve(), spec)
         if folder.is_dir() and any(folder.iterdir()):
             raise RunError(f"{folder} is not empty and not a run; give a new or an empty folder")
@@ -87,7 +91,9 @@ class Run:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 lock.seek(0)
-                raise RunError(f"{self.folder} is in use by process {lock.read().strip()}; wait for it or end it") from None
+                raise RunError(
+                    f"{self.folder} is in use by process {lock.read().strip()}; wait for it or end it"
+                ) from None
             lock.truncate(0)
             lock.write(str(os.getpid()))
             lock.flush()

@@ -19,6 +19,7 @@ from transformers.utils.logging import disable_progress_bar
 
 from fire_opd.errors import ArtifactError, EngineError
 from fire_opd.head import Policy, TokenBatch, load_model
+from fire_opd.models import vocab_size
 from fire_opd.spec import Device, RunSpec
 from fire_opd.training.checkpoint import save_checkpoint
 from fire_opd.training.settings import deepspeed_config, remove_dead_locks
@@ -50,12 +51,13 @@ class Trainer:
             SpecError: a combination that DeepSpeed cannot train exactly.
         """
         self.spec, self.model_dir = spec, str(model_dir)
+        self._student = spec.student.model_copy(update={"path": self.model_dir})
         self._config = deepspeed_config(spec, deepspeed or {})
         self.rank, self.world_size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
         self._deepspeed = _start_deepspeed(device)
         self.device = torch.device("cuda", int(os.environ["LOCAL_RANK"])) if device == "cuda" else torch.device("cpu")
         self.updates = 0
-        self.vocab = _vocabulary(self.model_dir, spec)
+        self.vocab = vocab_size(self._student)
         self._build()
 
     def forward(self, batch: TokenBatch) -> tuple[Tensor, Tensor]:
@@ -180,8 +182,7 @@ class Trainer:
 
         Init.param_id = 0  # a counter of this process; ZeRO 3 writes it into its states
         train = self.spec.train
-        student = self.spec.student.model_copy(update={"path": self.model_dir})
-        model = load_model(student)  # on the CPU: DeepSpeed places or partitions it
+        model = load_model(self._student)  # on the CPU: DeepSpeed places or partitions it
         if train.gradient_checkpointing:
             _checkpoint_activations(model)
         self._policy = Policy(model)
@@ -234,16 +235,6 @@ def _start_deepspeed(device: Device) -> Any:
         backend = "nccl" if device == "cuda" else "gloo"
         deepspeed.init_distributed(dist_backend=backend, auto_mpi_discovery=False, verbose=False)
     return deepspeed
-
-
-def _vocabulary(model_dir: str, spec: RunSpec) -> int:
-    """Real size of the vocabulary. Rows of the output matrix beyond it are padding, which the scorer leaves out too."""
-    from transformers import AutoTokenizer
-
-    student = spec.student
-    revision = None if Path(model_dir).is_dir() else student.revision
-    tokenizer = AutoTokenizer.from_pretrained(model_dir, revision=revision, trust_remote_code=student.trust_remote_code)
-    return int(max(tokenizer.get_vocab().values())) + 1
 
 
 def _checkpoint_activations(model: Any) -> None:

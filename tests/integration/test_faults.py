@@ -57,9 +57,7 @@ def test_a_finished_run_is_a_no_op(undisturbed: Run, prefect_api: str) -> None:
     "point",
     [p if p in ("score.written", "train.renamed") else pytest.param(p, marks=pytest.mark.full) for p in POINTS],
 )
-def test_sigkill_inside_a_stage(
-    assets: Assets, undisturbed: Run, prefect_api: str, tmp_path: Path, point: str
-) -> None:
+def test_sigkill_inside_a_stage(assets: Assets, undisturbed: Run, prefect_api: str, tmp_path: Path, point: str) -> None:
     run = Run.create(tmp_path / "run", assets.spec())
     marker = tmp_path / "marker"
     first = drive(run.folder, prefect_api, FIRE_OPD_FAILPOINT=f"{point}={marker}")
@@ -73,9 +71,7 @@ def test_sigkill_inside_a_stage(
 @pytest.mark.parametrize(
     "victim", ["flow", *(pytest.param(role, marks=pytest.mark.full) for role in ("sampler", "scorer", "trainer"))]
 )
-def test_sigkill_of_a_process(
-    assets: Assets, undisturbed: Run, prefect_api: str, tmp_path: Path, victim: str
-) -> None:
+def test_sigkill_of_a_process(assets: Assets, undisturbed: Run, prefect_api: str, tmp_path: Path, victim: str) -> None:
     run = Run.create(tmp_path / "run", assets.spec())
     flow = subprocess.Popen(
         [sys.executable, "-m", "flows.main", str(run.folder)],

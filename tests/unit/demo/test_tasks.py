@@ -68,7 +68,11 @@ def test_mixed_set_has_30_percent_beyond_the_teachers_and_the_clean_one_none() -
     assert sum(p.hard for p in mixed) == 4608
     assert not any(p.hard for p in clean)
     for problem in mixed:
-        size = len(problem.prompt.split("+")[0]) - 1 if problem.domain in ("m", "m-hard") else problem.prompt.index(":") - 1
+        size = (
+            len(problem.prompt.split("+")[0]) - 1
+            if problem.domain in ("m", "m-hard")
+            else problem.prompt.index(":") - 1
+        )
         assert (size in (5, 6, 7)) == problem.hard
         assert problem.answer == tasks.solve(problem.prompt)
 

@@ -39,9 +39,7 @@ def test_the_sum_does_not_depend_on_micro_batches(aggregation: str) -> None:
     columns = [torch.randn(sum(lengths)) for _ in range(3)]
     whole, _ = clipped_policy_loss(*columns, coefficients(lengths, aggregation, divisor), 0.2)
     parts = zip(*(column.split(lengths) for column in columns), lengths, strict=True)
-    split = sum(
-        clipped_policy_loss(*part, coefficients([n], aggregation, divisor), 0.2)[0] for *part, n in parts
-    )
+    split = sum(clipped_policy_loss(*part, coefficients([n], aggregation, divisor), 0.2)[0] for *part, n in parts)
     assert float(whole) == pytest.approx(float(split), rel=1e-6)
 
 
@@ -53,7 +51,10 @@ def test_the_expected_gradient() -> None:
     torch.manual_seed(0)
     V, T = 5, 2
     student = [torch.randn(V, dtype=torch.float64), torch.randn(V, V, dtype=torch.float64)]
-    teacher = [torch.randn(V, dtype=torch.float64).log_softmax(-1), torch.randn(V, V, dtype=torch.float64).log_softmax(-1)]
+    teacher = [
+        torch.randn(V, dtype=torch.float64).log_softmax(-1),
+        torch.randn(V, V, dtype=torch.float64).log_softmax(-1),
+    ]
     parameters = [logits.clone().requires_grad_() for logits in student]
     first, second = (logits.log_softmax(-1) for logits in parameters)
 

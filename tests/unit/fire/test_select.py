@@ -18,7 +18,9 @@ def rounds(draw: st.DrawFn) -> tuple[pa.Table, pa.Table]:
     size = draw(st.integers(5, 12))
     lengths = [draw(st.integers(1, 6)) for _ in range(size)]
     rng = np.random.default_rng(draw(st.integers(0, 2**32)))
-    columns = [[rng.uniform(low, high, n).tolist() for n in lengths] for low, high in ((-4, 0), (-4, 0), (0, 3), (0, 3))]
+    columns = [
+        [rng.uniform(low, high, n).tolist() for n in lengths] for low, high in ((-4, 0), (-4, 0), (0, 3), (0, 3))
+    ]
     return make_tables(*columns, teacher=[draw(st.sampled_from("ab")) for _ in range(size)])
 
 
@@ -83,7 +85,9 @@ def test_truncated_rollouts() -> None:
     """Dropped: out of ranking and maxima. Masked: in both, but not trained."""
     cut = ["stop", "stop", "length", "stop", "stop"]
     tables = make_tables(LOG_S, LOG_T, H_S, H_T, finish_reason=cut)
-    found = {policy: select(*tables, make_spec(sampling={"truncated": policy}))[0] for policy in ("keep", "drop", "mask")}
+    found = {
+        policy: select(*tables, make_spec(sampling={"truncated": policy}))[0] for policy in ("keep", "drop", "mask")
+    }
     assert found["keep"]["reason"].to_pylist() == [None, None, "filtered", None, None]
     assert found["drop"]["reason"].to_pylist() == ["filtered", None, "truncated", None, None]
     assert found["drop"]["teacher_entropy_max"][0].as_py() == pytest.approx(1.0)

@@ -34,7 +34,10 @@ def test_values_and_gradients(dtype: torch.dtype, temperature: float, outputs: s
 
 def test_gradcheck() -> None:
     torch.manual_seed(0)
-    leaves = [torch.randn(5, 3, dtype=torch.float64, requires_grad=True), torch.randn(7, 3, dtype=torch.float64, requires_grad=True)]
+    leaves = [
+        torch.randn(5, 3, dtype=torch.float64, requires_grad=True),
+        torch.randn(7, 3, dtype=torch.float64, requires_grad=True),
+    ]
     targets = torch.randint(0, 7, (5,))
     assert torch.autograd.gradcheck(lambda h, w: logprob_entropy(h, w, targets, chunk=2, temperature=0.8), leaves)
 

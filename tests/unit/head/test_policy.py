@@ -51,14 +51,17 @@ def test_every_layout_gives_the_same_numbers(model: Qwen3ForCausalLM) -> None:
         for prompt, response in SEQUENCES:
             hidden = model.model(torch.tensor([prompt + response])).last_hidden_state[0]
             first = len(prompt) - 1
-            rows.append(
-                reference_logprob_entropy(hidden[first:-1], model.lm_head.weight, torch.tensor(response))[0]
-            )
+            rows.append(reference_logprob_entropy(hidden[first:-1], model.lm_head.weight, torch.tensor(response))[0])
     policy = Policy(model)
     assert [name for name, _ in policy.model.named_parameters()] == names
     one_by_one = run(policy, [[i] for i in range(len(SEQUENCES))])
     assert torch.allclose(one_by_one[0], torch.cat(rows), atol=1e-5)
-    for groups, packing in (([[0, 1, 2, 3]], False), ([[0, 1, 2, 3]], True), ([[3, 1], [2, 0]], False), ([[2, 0, 1], [3]], True)):
+    for groups, packing in (
+        ([[0, 1, 2, 3]], False),
+        ([[0, 1, 2, 3]], True),
+        ([[3, 1], [2, 0]], False),
+        ([[2, 0, 1], [3]], True),
+    ):
         logprob, gradient = run(policy, groups, packing=packing)
         assert torch.allclose(logprob, one_by_one[0], atol=1e-5)
         assert (gradient - one_by_one[1]).norm() <= 5e-6 * one_by_one[1].norm()

@@ -1,6 +1,8 @@
 """Prompt sets: formats, bad lines, routing, special tokens, order."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +19,10 @@ from fire_opd.runtime.tick import no_tick
 from fire_opd.spec import RunSpec
 from tests.conftest import Assets
 
-GOOD = [{"prompt": "M314+279=", "answer": "0593", "domain": "m"}, {"prompt": "Crvs:abcd=", "answer": "bcad", "domain": "c"}]
+GOOD = [
+    {"prompt": "M314+279=", "answer": "0593", "domain": "m"},
+    {"prompt": "Crvs:abcd=", "answer": "bcad", "domain": "c"},
+]
 HELD_OUT = [{"prompt": "M111+222=", "answer": "0333", "domain": "m"}]
 
 
@@ -26,7 +31,9 @@ def write(path: Path, rows: list[Any]) -> str:
     return str(path)
 
 
-def prepare(assets: Assets, folder: Path, rows: list[Any], held_out: list[Any] = HELD_OUT, *overrides: str) -> dict[str, Any]:
+def prepare(
+    assets: Assets, folder: Path, rows: list[Any], held_out: list[Any] = HELD_OUT, *overrides: str
+) -> dict[str, Any]:
     spec: RunSpec = assets.spec(
         f"prompts.path={write(folder / 'train.jsonl', rows)}",
         f"evaluation.path={write(folder / 'test.jsonl', held_out)}",
@@ -114,7 +121,11 @@ def test_many_bad_lines_are_counted(tmp_path: Path) -> None:
         ([{"prompt": "M1+1=", "domain": "law"}], [], r"train\.jsonl:1: domain: 'law' is served by no teacher"),
         ([{"prompt": "M" + "1" * 40, "domain": "m"}], [], r"train\.jsonl:1: prompt: 41 tokens"),
         ([{"prompt": "Ω", "domain": "m"}], [], r"train\.jsonl:1: prompt: has characters that"),
-        ([GOOD[0], {**GOOD[0], "prompt": " M314+279= "}], ["prompts.duplicates=error"], r"train\.jsonl:2: prompt: repeats"),
+        (
+            [GOOD[0], {**GOOD[0], "prompt": " M314+279= "}],
+            ["prompts.duplicates=error"],
+            r"train\.jsonl:2: prompt: repeats",
+        ),
         ([GOOD[0], {**HELD_OUT[0], "prompt": "M111+222= "}], [], r"train\.jsonl:2: prompt: is in .*test\.jsonl"),
     ],
 )
@@ -171,24 +182,34 @@ def test_rounds_walk_through_permutations_of_the_set() -> None:
 
 @pytest.mark.parametrize("lines", [100_000, pytest.param(1_000_000, marks=pytest.mark.full)])
 def test_memory_does_not_follow_the_set(assets: Assets, tmp_path: Path, lines: int) -> None:
-    """A child process that prepares a set stays below 400 MB, whatever the length of the set."""
-    import os
-    import subprocess
-    import sys
-
+    """Reading and checking: below 400 MB in all. Preparing: 250 MB above its libraries, which are torch and such."""
     with (tmp_path / "train.jsonl").open("w") as file:
         file.writelines(f'{{"prompt": "M{i}+{i}=", "domain": "m"}}\n' for i in range(lines))
     write(tmp_path / "test.jsonl", HELD_OUT)
-    spec = assets.spec(f"prompts.path={tmp_path}/train.jsonl", f"evaluation.path={tmp_path}/test.jsonl", "prompts.overlap=drop")
-    (tmp_path / "spec.json").write_text(spec.model_dump_json())
-    code = (
-        "import sys, resource; from pathlib import Path; from fire_opd.spec import RunSpec\n"
-        "from fire_opd.prompts import prepare_prompts; from fire_opd.runtime.tick import no_tick\n"
-        "spec = RunSpec.model_validate_json(Path(sys.argv[1], 'spec.json').read_text())\n"
-        "print(prepare_prompts(spec, Path(sys.argv[1]), no_tick)['training']['read'])\n"
-        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
-    )
-    out = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=True, env=os.environ)
-    read, kilobytes = map(int, out.stdout.split())
-    assert read == lines
-    assert kilobytes < 400_000
+    paths = (f"prompts.path={tmp_path}/train.jsonl", f"evaluation.path={tmp_path}/test.jsonl")
+    (tmp_path / "spec.json").write_text(assets.spec(*paths, "prompts.overlap=drop").model_dump_json())
+    code = """
+import sys
+from pathlib import Path
+from fire_opd.prompts import Problems, prepare_prompts, read_prompts
+from fire_opd.spec import RunSpec
+
+def peak():  # of this process alone; getrusage counts what the parent had before exec
+    return int(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0])
+
+folder = Path(sys.argv[1])
+rows = len({prompt.key for prompt in read_prompts(str(folder / "train.jsonl"), Problems())})
+reading = peak()
+assert "torch" not in sys.modules
+import torch, transformers
+spec = RunSpec.model_validate_json((folder / "spec.json").read_text())
+transformers.AutoTokenizer.from_pretrained(spec.student.path)
+libraries = max(peak(), reading)
+prepared = prepare_prompts(spec, folder, lambda done, total: None)["training"]["read"]
+print(rows, reading, prepared, peak() - libraries)
+"""
+    out = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=True)
+    rows, reading, prepared, growth = map(int, out.stdout.split())
+    assert rows == prepared == lines
+    assert reading < 400_000  # kB
+    assert growth < 250_000

@@ -81,7 +81,9 @@ def test_a_silent_engine_is_ended_at_its_deadline(engine: EngineProcess, silence
 
 
 def test_an_engine_that_never_connects_is_reported_with_its_log(tmp_path: Path) -> None:
-    process = EngineProcess("broken", [sys.executable, "-c", "raise SystemExit('no model')"], tmp_path / "log", os.environ)
+    process = EngineProcess(
+        "broken", [sys.executable, "-c", "raise SystemExit('no model')"], tmp_path / "log", os.environ
+    )
     with pytest.raises(EngineDied, match="no model"):
         process.wait_ready(30)
     process.close()

@@ -33,13 +33,20 @@ def test_defaults_are_the_papers_recipe(spec_file: Path) -> None:
     assert (spec.filter.percentile, spec.filter.scope) == (20, "batch")
     assert (spec.weights.alpha, spec.weights.beta) == (1, 1)
     assert (spec.loss.clip, spec.loss.aggregation) == (0.2, "seq-mean-token-mean")
-    assert (spec.train.lr, spec.train.betas, spec.train.weight_decay, spec.train.grad_clip) == (1e-6, (0.9, 0.999), 0.01, 1)
+    assert (spec.train.lr, spec.train.betas, spec.train.weight_decay, spec.train.grad_clip) == (
+        1e-6,
+        (0.9, 0.999),
+        0.01,
+        1,
+    )
     assert (spec.sampling.n, spec.sampling.temperature, spec.sampling.max_tokens) == (1, 1, 16384)
     assert spec.total_updates == 165
 
 
 def test_the_resolved_spec_reads_back_equal(spec_file: Path, tmp_path: Path) -> None:
-    spec = load_spec(spec_file, ["train.lr=2e-6", "filter.percentile=10", "teachers.code={path: models/code, domains: [code]}"])
+    spec = load_spec(
+        spec_file, ["train.lr=2e-6", "filter.percentile=10", "teachers.code={path: models/code, domains: [code]}"]
+    )
     assert spec.train.lr == 2e-6
     (tmp_path / "resolved.yaml").write_text(dump_spec(spec))
     assert load_spec(tmp_path / "resolved.yaml") == spec
@@ -69,7 +76,9 @@ def test_the_resolved_spec_reads_back_equal(spec_file: Path, tmp_path: Path) -> 
 )
 def test_a_contradiction_is_refused_by_name(spec_file: Path, overrides: list[str], named: str) -> None:
     with pytest.raises(SpecError) as error:
-        load_spec(spec_file, overrides) if overrides != ["train.lr.x=1"] else load_spec(spec_file, ["train.lr=1", *overrides])
+        load_spec(spec_file, overrides) if overrides != ["train.lr.x=1"] else load_spec(
+            spec_file, ["train.lr=1", *overrides]
+        )
     assert named in str(error.value)
 
 

@@ -49,7 +49,10 @@ def test_an_error_leaves_the_old_state(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("point", "there"), [("score.written", False), ("score.renamed", True)])
 def test_sigkill_while_committing(tmp_path: Path, point: str, there: bool) -> None:
-    code = f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r}); from pathlib import Path; import test_commit as t; t.write(Path({str(tmp_path / 'scores')!r}))"
+    code = (
+        f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r}); from pathlib import Path\n"
+        f"import test_commit; test_commit.write(Path({str(tmp_path / 'scores')!r}))"
+    )
     env = {"FIRE_OPD_FAILPOINT": f"{point}={tmp_path / 'marker'}"}
     first = subprocess.run([sys.executable, "-c", code], env=env, check=False)
     assert first.returncode == -9
@@ -75,7 +78,13 @@ def test_every_kind_of_damage_is_named(tmp_path: Path, harm: str) -> None:
         case "manifest":
             (tmp_path / "scores" / "manifest.json").write_text("{")
     (problem,) = verify_files(tmp_path / "scores")
-    assert {"flip": "altered", "truncate": "altered", "remove": "missing", "add": "not in the manifest", "manifest": "altered"}[harm] in problem
+    assert {
+        "flip": "altered",
+        "truncate": "altered",
+        "remove": "missing",
+        "add": "not in the manifest",
+        "manifest": "altered",
+    }[harm] in problem
     assert (read_manifest(tmp_path / "scores") is None) == (harm in ("truncate", "remove", "manifest"))
 
 
