@@ -166,3 +166,7 @@ def _cold(folder: Path, stage: str, round: int = 0, teacher: str = "") -> None:
         raise SpecError(f"no teacher {teacher!r}; the run has {', '.join(opened.spec.teachers)}")
     with opened.held(), Crew(opened, resident=False, log=typer.echo) as crew:
         crew.perform(stage, round, teacher)
+
+
+if __name__ == "__main__":
+    main()

@@ -10,7 +10,7 @@ from typing import Any, Self
 
 from fire_opd.engines.execute import execute
 from fire_opd.engines.local import Local
-from fire_opd.errors import EngineDied
+from fire_opd.errors import FireOpdError
 from fire_opd.runtime.ledger import recorded
 from fire_opd.runtime.process import EngineProcess
 from fire_opd.runtime.tick import Tick, no_tick
@@ -79,13 +79,11 @@ class Crew:
             info = engine.wait_ready(placement.load_deadline)
             request = {"stage": job.stage.name, "round": job.round, "teacher": job.teacher}
             done = engine.call(request, placement.tick_deadline, tick)
-        except EngineDied:
-            del self._engines[key]
-            engine.close()
+        except FireOpdError:  # dead, or what it holds in memory is no longer sure: the next job starts a new one
+            self._engines.pop(key).close()
             raise
-        finally:
-            if key in self._engines and not self._stays(role, job.teacher):
-                self._engines.pop(key).close()
+        if not self._stays(role, job.teacher):
+            self._engines.pop(key).close()
         return {"work_seconds": done["seconds"], "engine_pid": info["pid"], "load_seconds": info["load_seconds"]}
 
     def _stays(self, role: str, teacher: str) -> bool:

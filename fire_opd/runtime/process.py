@@ -102,6 +102,7 @@ class EngineProcess:
 
         Raises:
             EngineDied: it ended or stayed silent.
+            FireOpdError: what kept it from loading, as in `call`.
         """
         if self.info:
             return self.info
@@ -111,7 +112,11 @@ class EngineProcess:
                 self._connection, _ = self._listener.accept()
                 self._connection.settimeout(_POLL)
             self._check_alive(until, deadline)
-        self.info = dict(self._receive(until, deadline)["ready"])
+        message = self._receive(until, deadline)
+        if "error" in message:
+            self.close()
+            raise _rebuild(self.name, message["error"])
+        self.info = dict(message["ready"])
         return self.info
 
     def call(self, request: Mapping[str, Any], tick_deadline: float, tick: Tick = no_tick) -> dict[str, Any]:

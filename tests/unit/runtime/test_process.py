@@ -10,7 +10,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from fire_opd.errors import EmptyRoundError, EngineDied, EngineError
+from fire_opd.errors import ArtifactError, EmptyRoundError, EngineDied, EngineError
 from fire_opd.runtime.process import EngineProcess, GuardedProcess
 
 ENGINE = """
@@ -87,6 +87,16 @@ def test_an_engine_that_never_connects_is_reported_with_its_log(tmp_path: Path) 
     with pytest.raises(EngineDied, match="no model"):
         process.wait_ready(30)
     process.close()
+
+
+def test_an_engine_that_cannot_load_says_why(tmp_path: Path) -> None:
+    code = (
+        "from fire_opd.runtime.process import ParentConnection\n"
+        "ParentConnection().send({'error': {'type': 'ArtifactError', 'message': 'no weights', 'traceback': ''}})"
+    )
+    process = EngineProcess("broken", [sys.executable, "-c", code], tmp_path / "log", os.environ)
+    with pytest.raises(ArtifactError, match="no weights"):
+        process.wait_ready(30)
 
 
 def test_close_ends_the_whole_tree(tmp_path: Path) -> None:
