@@ -122,7 +122,7 @@ EVALUATE = Stage(
     (Output("evaluation", "rounds/{n}/evaluation", ("prompts", "rounds/{n}/checkpoint")),),
 )
 
-START = (PREPARE, INIT, BASELINE)
+START = (PREPARE, BASELINE, INIT)
 ROUND = (ROLLOUT, SCORE, SELECT, TRAIN, EVALUATE)
 STAGES = {stage.name: stage for stage in (*START, *ROUND)}
 

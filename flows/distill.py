@@ -29,10 +29,10 @@ def distill(folder: str) -> dict[str, Any]:
     run, log = Run.open(Path(folder)), get_run_logger()
     with Crew(run, log=log.info) as crew:
         prepare(crew)
+        for teacher in run.spec.teachers:
+            baseline(crew, teacher)  # before the others take their share of the device
         crew.start("trainer", "sampler", "scorer")
         init(crew)
-        for teacher in run.spec.teachers:
-            baseline(crew, teacher)
         evaluate(crew, 0)
         log.info(round_line(run, 0))
         for n in range(1, run.spec.rounds.count + 1):

@@ -1,0 +1,57 @@
+"""The command line: config, dry run, and errors that are one message."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.conftest import Assets
+
+
+def fire_opd(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    command = [str(Path(sys.executable).with_name("fire-opd")), *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, env={**os.environ, "COLUMNS": "200"}, check=False)
+
+
+def test_show_config_resolves_a_preset_with_overrides() -> None:
+    result = fire_opd("show-config", "qwen3-1.7b-from-4b", "-S", "train.lr=2e-6")
+    spec = yaml.safe_load(result.stdout)
+    assert spec["train"]["lr"] == 2e-6
+    assert spec["filter"] == {"percentile": 20, "scope": "batch", "micro_batch": None}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["show-config", "-S", "train.learning_rate=1"], "train.learning_rate: Extra inputs"),
+        (["show-config", "no-such-preset"], "presets: qwen3-1.7b-from-4b"),
+        (["rollout", "--run", "/no/such/run", "--round", "1"], "not a run folder"),
+    ],
+)
+def test_an_error_is_one_message(arguments: list[str], message: str) -> None:
+    result = fire_opd(*arguments)
+    assert result.returncode == 1
+    assert message in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_dry_run_of_the_preset_for_real_models() -> None:
+    result = fire_opd("run", "qwen3-1.7b-from-4b", "--run", "/no/such/folder", "--dry-run")
+    assert result.returncode == 0, result.stderr
+    assert yaml.safe_load(result.stdout)["placement"]["device"] == "cuda"
+    assert not Path("/no/such/folder").exists()
+
+
+def test_a_run_with_another_spec_is_refused(assets: Assets, tmp_path: Path) -> None:
+    from fire_opd.spec import dump_spec
+    from fire_opd.storage import Run
+
+    Run.create(tmp_path / "run", assets.spec())
+    (tmp_path / "other.yaml").write_text(dump_spec(assets.spec("filter.percentile=10")))
+    result = fire_opd("run", tmp_path / "other.yaml", "--run", tmp_path / "run")
+    assert result.returncode == 1
+    assert "filter.percentile: the run has 20, you gave 10" in result.stderr
+    assert "no teacher 'x'; the run has" in fire_opd("baseline", "--run", tmp_path / "run", "--teacher", "x").stderr

@@ -1,0 +1,13 @@
+"""Flows and tasks stay light, since a scheduler imports them for every run."""
+
+import subprocess
+import sys
+
+
+def test_flows_import_without_torch() -> None:
+    code = (
+        "import sys, flows.distill\n"
+        "sys.exit(str(heavy) if (heavy := {'torch', 'transformers', 'vllm', 'deepspeed'} & sys.modules.keys()) else 0)"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
