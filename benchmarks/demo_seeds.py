@@ -35,7 +35,7 @@ def main() -> None:
     arguments = parser.parse_args()
     jobs = [(method, seed) for seed in arguments.seeds for method in METHODS]
     with ThreadPoolExecutor(arguments.jobs) as pool:
-        done = list(pool.map(lambda job: _run(*job, arguments.runs, arguments.assets), jobs))
+        done = list(pool.map(lambda job: _run(job[0], job[1], arguments.runs, arguments.assets), jobs))
     results = {method: [r for (m, _), r in zip(jobs, done, strict=True) if m == method] for method in METHODS}
     report = {
         "date": datetime.now(UTC).date().isoformat(),
@@ -86,7 +86,9 @@ def _table(report: dict[str, Any]) -> str:
         for number, run in enumerate(result["seeds"]):
             spread = f"**{result['mean']:.1%}** ± {result['standard_deviation']:.1%}" if number == 0 else ""
             domains = " | ".join(f"{run['by_domain'][d]:.1%}" for d in ("m", "c"))
-            lines.append(f"| {method} | {run['seed']} | {run['before']:.1%} | {run['after']:.1%} | {domains} | {spread} |")
+            lines.append(
+                f"| {method} | {run['seed']} | {run['before']:.1%} | {run['after']:.1%} | {domains} | {spread} |"
+            )
     return "\n".join(lines)
 
 

@@ -30,7 +30,6 @@ BATCH, WARMUP, BETAS, CLIP = 32, 30, (0.9, 0.98), 1.0
 TEACHER_STEPS, TEACHER_LR, TEACHER_LEAST = 500, 3e-3, 0.95
 STUDENT_LR, STUDENT_POOL = 2e-3, 600  # examples of each domain
 STUDENT_FIRST, STUDENT_EVERY, STUDENT_LAST, STUDENT_TARGET = 100, 10, 1500, 0.40
-STUDENT_NEAR, STUDENT_SLOWER = 0.2, 0.25  # from 20 % on a quarter of the learning rate, not to overshoot the target
 WEAKER_ROWS = 24  # of each batch of 32, for the domain that is behind
 
 _PAD_ID, _EOS_ID = 0, VOCABULARY.index(EOS)
@@ -87,16 +86,14 @@ def build_student(directory: Path, seed: int) -> Training:
     streams = {domain: _epochs(pool, rng) for domain, pool in pools.items()}
     rows = dict.fromkeys(tasks.DOMAINS, BATCH // 2)
     problems = {domain: [p for p in tasks.validation() if p.domain == domain] for domain in tasks.DOMAINS}
-    optimizer, peak_lr = _optimizer(model, STUDENT_LR), STUDENT_LR
+    optimizer = _optimizer(model, STUDENT_LR)
     for step in range(1, STUDENT_LAST + 1):
-        _set_lr(optimizer, peak_lr * min(1, step / WARMUP))
+        _set_lr(optimizer, STUDENT_LR * min(1, step / WARMUP))
         _step(model, optimizer, [example for domain in rows for example in _take(streams[domain], rows[domain])])
         if step < STUDENT_FIRST or step % STUDENT_EVERY:
             continue
         right = {domain: accuracy(model, problems[domain]) for domain in tasks.DOMAINS}
         mean = sum(right.values()) / len(right)
-        if mean >= STUDENT_NEAR:
-            peak_lr = STUDENT_LR * STUDENT_SLOWER
         if mean >= STUDENT_TARGET:
             training = _measure(model, tasks.held_out(), step)
             _save(model, directory, training)

@@ -7,7 +7,7 @@ Padded vocabularies may differ in size (151936 and 152064 rows in the Qwen famil
 from collections.abc import Mapping
 from typing import Any
 
-from transformers import AutoConfig, PreTrainedTokenizerBase
+from transformers import AutoConfig, PreTrainedConfig, PreTrainedTokenizerBase
 
 from fire_opd.errors import PreflightError
 from fire_opd.models import load_tokenizer, stop_tokens, vocab_size
@@ -23,6 +23,7 @@ PROBES = (
     "abcdefghijklmnopqrstuvwxyz ABCDEFGHIJKLMNOPQRSTUVWXYZ !\"#$%&'()*+,-./:;<=>?@[]^_`{|}~",
 )
 _SHOWN = 5
+_REMEDY = "use a teacher with the student's tokenizer"
 
 
 def preflight(spec: RunSpec) -> dict[str, Any]:
@@ -31,22 +32,24 @@ def preflight(spec: RunSpec) -> dict[str, Any]:
     Prompts are rendered with the student's template for all; a teacher with another one is reported, not refused.
 
     Returns:
-        `vocab` (rows of the output matrix that are real), and for each teacher whether its chat template is the same.
+        `vocab` (rows of the output matrix that are real), and in `same_template` for each teacher whether its chat
+        template is the student's.
 
     Raises:
         PreflightError: naming the tokens that differ, or a model that cannot hold prompt and response.
     """
-    student = load_tokenizer(spec.student)
-    report: dict[str, Any] = {"vocab": vocab_size(spec.student), "same_template": {}}
-    _check_length(spec, "student", spec.student)
+    student, vocab = load_tokenizer(spec.student), vocab_size(spec.student)
+    same_template = {}
+    _check_shape(spec, "the student", spec.student, vocab)
     for name, teacher in spec.teachers.items():
         tokenizer = load_tokenizer(teacher)
         _check_vocabulary(name, student.get_vocab(), tokenizer.get_vocab())
+        _check_special(name, student, tokenizer)
         _check_text(name, student, tokenizer)
-        _check_end(name, spec.student, teacher)
-        _check_length(spec, f"teacher {name}", teacher)
-        report["same_template"][name] = student.chat_template == tokenizer.chat_template
-    return report
+        _check_end(name, student, spec.student, teacher)
+        _check_shape(spec, f"teacher {name}", teacher, vocab)
+        same_template[name] = student.chat_template == tokenizer.chat_template
+    return {"vocab": vocab, "same_template": same_template}
 
 
 def _check_vocabulary(name: str, student: Mapping[str, int], teacher: Mapping[str, int]) -> None:
@@ -56,8 +59,24 @@ def _check_vocabulary(name: str, student: Mapping[str, int], teacher: Mapping[st
         shown = "; ".join(f"{t!r}: {_id(student, t)} / {_id(teacher, t)}" for t in different[:_SHOWN])
         raise PreflightError(
             f"student and teacher {name} differ in {len(different)} token(s) (student id / teacher id): {shown}; "
-            "use a teacher with the student's tokenizer"
+            f"{_REMEDY}"
         )
+
+
+def _check_special(name: str, student: PreTrainedTokenizerBase, teacher: PreTrainedTokenizerBase) -> None:
+    """Which tokens are special; their ids are part of the vocabulary."""
+    ours, theirs = (
+        {token.content: i for i, token in tokenizer.added_tokens_decoder.items() if token.special}
+        for tokenizer in (student, teacher)
+    )
+    sides = {"the student": ours.items() - theirs.items(), f"teacher {name}": theirs.items() - ours.items()}
+    if any(sides.values()):
+        shown = "; ".join(
+            f"only to {side}: {', '.join(f'{t!r} ({i})' for t, i in sorted(tokens, key=lambda pair: pair[1])[:_SHOWN])}"
+            for side, tokens in sides.items()
+            if tokens
+        )
+        raise PreflightError(f"student and teacher {name} differ in which tokens are special, {shown}; {_REMEDY}")
 
 
 def _check_text(name: str, student: PreTrainedTokenizerBase, teacher: PreTrainedTokenizerBase) -> None:
@@ -69,28 +88,44 @@ def _check_text(name: str, student: PreTrainedTokenizerBase, teacher: PreTrained
             )
             raise PreflightError(
                 f"student and teacher {name} split {text!r} differently from token {at} on: "
-                f"{student.convert_ids_to_tokens(ours[at : at + _SHOWN])} / "
-                f"{teacher.convert_ids_to_tokens(theirs[at : at + _SHOWN])}; use a teacher with the student's tokenizer"
+                f"{_named(student, ours[at : at + _SHOWN])} / {_named(teacher, theirs[at : at + _SHOWN])}; {_REMEDY}"
             )
 
 
-def _check_end(name: str, student: ModelSpec, teacher: ModelSpec) -> None:
+def _check_end(name: str, tokenizer: PreTrainedTokenizerBase, student: ModelSpec, teacher: ModelSpec) -> None:
     ours, theirs = (sorted(stop_tokens(model.path, model.revision)) for model in (student, teacher))
     if ours != theirs:
         raise PreflightError(
-            f"student and teacher {name} end a response with different tokens: {ours} / {theirs}; a base student needs "
-            "the end-of-sequence of its instruct teacher in generation_config.json"
+            f"student and teacher {name} end a response with different tokens: {_named(tokenizer, ours)} / "
+            f"{_named(tokenizer, theirs)}; a base student needs the eos_token_id of its instruct teacher in "
+            "generation_config.json"
         )
 
 
-def _check_length(spec: RunSpec, name: str, model: ModelSpec) -> None:
-    config = AutoConfig.from_pretrained(model.path, revision=model.revision, trust_remote_code=model.trust_remote_code)
+def _check_shape(spec: RunSpec, name: str, model: ModelSpec, vocab: int) -> None:
+    config = _config(model)
     longest = getattr(config, "max_position_embeddings", None)
     needed = spec.prompts.max_tokens + spec.sampling.max_tokens
     if longest is not None and needed > longest:
         raise PreflightError(
             f"{name} holds {longest} positions; prompts.max_tokens + sampling.max_tokens = {needed}; lower one of them"
         )
+    rows = getattr(config, "vocab_size", None)
+    if rows is not None and rows < vocab:
+        raise PreflightError(
+            f"{name} has an output matrix of {rows} rows for a tokenizer of {vocab} tokens; resize its embeddings"
+        )
+
+
+def _config(model: ModelSpec) -> PreTrainedConfig:
+    config = AutoConfig.from_pretrained(model.path, revision=model.revision, trust_remote_code=model.trust_remote_code)
+    text: PreTrainedConfig = config.get_text_config()
+    return text
+
+
+def _named(tokenizer: PreTrainedTokenizerBase, ids: list[int]) -> str:
+    tokens = tokenizer.convert_ids_to_tokens(ids)
+    return ", ".join(f"{token!r} ({i})" for token, i in zip(tokens, ids, strict=True)) or "nothing"
 
 
 def _id(vocabulary: Mapping[str, int], token: str) -> str:

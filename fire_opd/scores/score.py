@@ -1,6 +1,10 @@
-"""One round's scores: each trajectory by its teacher and by the student that sampled it."""
+"""One round's scores: each trajectory by its teacher and by the student that sampled it.
 
-from collections.abc import Sequence
+The student is scored as it sampled, its logits divided by `sampling.temperature`; a teacher is always scored as it is.
+Micro-batches depend on the lengths alone, so equal rollouts give equal bytes in any process, new or resident.
+"""
+
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -9,16 +13,18 @@ import pyarrow as pa
 import torch
 from numpy.typing import NDArray
 
-from fire_opd.errors import MismatchError, PreflightError
+from fire_opd.errors import ArtifactError, MismatchError, PreflightError
+from fire_opd.fire.ragged import Offsets, flatten, spread
 from fire_opd.head import Policy, collate, plan
 from fire_opd.records import ROLLOUT, SCORE, read_table, write_table
 from fire_opd.runtime.tick import Tick
 from fire_opd.scores.scorer import Scorer
 from fire_opd.spec import RunSpec
 
-Sequence_ = tuple[Sequence[int], Sequence[int]]  # prompt ids, response ids
-Columns = tuple[list[NDArray[np.float32]], list[NDArray[np.float32]]]  # log-probs and entropies, a row each
-_COLUMNS = ("round", "prompt", "sample", "teacher", "prompt_ids", "response_ids", "engine_logprobs")
+Values = NDArray[np.float32]  # one number a response token, rows laid end to end
+_IDS = ("round", "prompt", "sample", "teacher")
+_LISTS = ("prompt_ids", "response_ids", "engine_logprobs")
+_KINDS = ("teacher_logprobs", "teacher_entropies", "student_logprobs", "student_entropies")
 
 
 def score_round(scorer: Scorer, spec: RunSpec, rollouts: Path, out: Path, tick: Tick) -> dict[str, Any]:
@@ -27,19 +33,30 @@ def score_round(scorer: Scorer, spec: RunSpec, rollouts: Path, out: Path, tick: 
     The student's values come from this forward pass and never from the sampling engine, whose own log-probs serve to
     measure how far the two disagree.
 
+    Args:
+        scorer: holds the student that sampled.
+        spec: `sampling.temperature`, `scoring` and `teachers`.
+        rollouts: directory with rollouts.parquet.
+        out: directory to write into.
+        tick: called after each micro-batch with trajectories done, of twice their number.
+
+    Returns:
+        Means over response tokens, nat: `teacher_logprob`, `teacher_entropy`, `student_logprob`, `student_entropy`,
+        `reverse_kl` (student minus teacher log-prob, the k1 estimate), and the same for each teacher in `by_teacher`;
+        `mismatch`, `mismatch_max` (|scorer - engine| log-prob) and `mismatch_kl` (k3 estimate).
+
     Raises:
         PreflightError: a rollout names a teacher that the spec does not have.
-        MismatchError: engine and scorer disagree by more than `scoring.max_mismatch`.
+        ArtifactError: a response holds a token beyond the shared vocabulary.
+        MismatchError: engine and scorer disagree by more than `scoring.max_mismatch`; nothing is written.
     """
-    table = read_table(rollouts / "rollouts.parquet", ROLLOUT, _COLUMNS)
-    sequences = list(zip(table["prompt_ids"].to_pylist(), table["response_ids"].to_pylist(), strict=True))
-    names = table["teacher"].to_pylist()
-    unknown = {name for name in names if name not in scorer.teachers}
-    if unknown:
-        raise PreflightError(
-            f"{rollouts}: no teacher {sorted(map(str, unknown))}; the spec has {sorted(scorer.teachers)}"
-        )
-    total, done = 2 * len(sequences), 0
+    table = read_table(rollouts / "rollouts.parquet", ROLLOUT, (*_IDS, *_LISTS))
+    tokens = {name: flatten(table[name]) for name in _LISTS}
+    response_T, offsets = tokens["response_ids"]
+    names = np.array(table["teacher"].to_pylist(), dtype=object)
+    _check_teachers(rollouts, names, scorer)
+    _check_tokens(rollouts, response_T, scorer.vocab)
+    total, done = 2 * len(table), 0
 
     def advance(rows: int) -> None:
         nonlocal done
@@ -47,71 +64,90 @@ def score_round(scorer: Scorer, spec: RunSpec, rollouts: Path, out: Path, tick: 
         tick(done, total)
 
     tick(0, total)
-    teacher: Columns = ([np.empty(0, np.float32)] * len(names), [np.empty(0, np.float32)] * len(names))
-    for name, policy in scorer.teachers.items():
-        rows = [row for row, own in enumerate(names) if own == name]
-        columns = forward(policy, [sequences[row] for row in rows], scorer, advance)
-        for into, values in zip(teacher, columns, strict=True):
-            for row, value in zip(rows, values, strict=True):
-                into[row] = value
-    student = forward(scorer.student, sequences, scorer, advance)
-    scores = {
-        **{name: table[name] for name in ("round", "prompt", "sample", "teacher")},
-        "teacher_logprobs": pa.array(teacher[0], pa.list_(pa.float32())),
-        "teacher_entropies": pa.array(teacher[1], pa.list_(pa.float32())),
-        "student_logprobs": pa.array(student[0], pa.list_(pa.float32())),
-        "student_entropies": pa.array(student[1], pa.list_(pa.float32())),
-    }
-    engine = [np.array(row, np.float32) for row in table["engine_logprobs"].to_pylist()]
-    metrics = {**_metrics(teacher, student), **_mismatch(student[0], engine, spec)}
-    write_table(out / "scores.parquet", pa.table(scores, schema=SCORE), SCORE)
+    columns = {kind: np.empty(len(response_T), np.float32) for kind in _KINDS}
+    passes = [("teacher", policy, np.flatnonzero(names == name), 1.0) for name, policy in scorer.teachers.items()]
+    passes.append(("student", scorer.student, np.arange(len(table)), spec.sampling.temperature))
+    for kind, policy, rows, temperature in passes:
+        into = columns[f"{kind}_logprobs"], columns[f"{kind}_entropies"]
+        _forward(scorer, policy, temperature, tokens, rows, into, advance)
+    metrics = _metrics(columns, spread(names, offsets), sorted(scorer.teachers))
+    metrics |= _mismatch(columns["student_logprobs"], tokens["engine_logprobs"][0], spec)
+    lists = {kind: pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), pa.array(columns[kind])) for kind in _KINDS}
+    write_table(out / "scores.parquet", pa.table({**{n: table[n] for n in _IDS}, **lists}), SCORE)
     return metrics
 
 
 @torch.no_grad()
-def forward(policy: Policy, sequences: Sequence[Sequence_], scorer: Scorer, advance: Any) -> Columns:
-    """Log-probs and entropies of each sequence's response tokens at temperature 1, in the order given."""
+def _forward(
+    scorer: Scorer,
+    policy: Policy,
+    temperature: float,
+    tokens: Mapping[str, tuple[NDArray[Any], Offsets]],
+    rows: NDArray[np.int64],
+    into: tuple[Values, Values],
+    advance: Callable[[int], None],
+) -> None:
+    """Write log-probs and entropies of the response tokens of `rows` to their places in `into`."""
     scoring = scorer.spec.scoring
-    logprobs, entropies = [np.empty(0, np.float32)] * len(sequences), [np.empty(0, np.float32)] * len(sequences)
-    lengths = [len(prompt) + len(response) for prompt, response in sequences]
-    for rows in plan(lengths, scoring.token_budget):
-        batch = collate([sequences[row] for row in rows]).to(scorer.device)
-        values = policy(batch, chunk=scoring.head_chunk, vocab=scorer.vocab)
-        for into, value_N in zip((logprobs, entropies), values, strict=True):
-            for row, part in zip(rows, value_N.float().cpu().split(batch.lengths), strict=True):
-                into[row] = part.numpy()
-        advance(len(rows))
-    return logprobs, entropies
+    (prompt_T, prompts), (response_T, responses) = tokens["prompt_ids"], tokens["response_ids"]
+    for group in plan((np.diff(prompts) + np.diff(responses))[rows].tolist(), scoring.token_budget):
+        parts = [(slice(*prompts[row : row + 2]), slice(*responses[row : row + 2])) for row in rows[group]]
+        batch = collate([(prompt_T[prompt].tolist(), response_T[response].tolist()) for prompt, response in parts])
+        values = policy(batch.to(scorer.device), temperature=temperature, chunk=scoring.head_chunk, vocab=scorer.vocab)
+        for column, value_N in zip(into, values, strict=True):
+            split = value_N.float().cpu().split(batch.lengths)
+            for (_, response), value in zip(parts, split, strict=True):
+                column[response] = value.numpy()
+        advance(len(group))
 
 
-def _metrics(teacher: Columns, student: Columns) -> dict[str, Any]:
-    def mean(rows: list[NDArray[np.float32]]) -> float:
-        return float(np.concatenate(rows).mean(dtype=np.float64)) if sum(map(len, rows)) else 0.0
-
-    return {
-        "teacher_logprob": mean(teacher[0]),
-        "teacher_entropy": mean(teacher[1]),
-        "student_logprob": mean(student[0]),
-        "student_entropy": mean(student[1]),
-        "reverse_kl": mean(student[0]) - mean(teacher[0]),  # k1 estimate a token, on the student's own samples
-    }
+def _check_teachers(rollouts: Path, names: NDArray[Any], scorer: Scorer) -> None:
+    unknown = {str(name) for name in names} - set(scorer.teachers)
+    if unknown:
+        raise PreflightError(f"{rollouts}: no teacher {sorted(unknown)}; the spec has {sorted(scorer.teachers)}")
 
 
-def _mismatch(student: list[NDArray[np.float32]], engine: list[NDArray[np.float32]], spec: RunSpec) -> dict[str, Any]:
-    """How far the sampling engine's log-probs are from this forward pass: absolute, and as k3 estimate of the KL."""
-    difference = np.concatenate([np.empty(0), *student]) - np.concatenate([np.empty(0), *engine])
-    if not len(difference):
+def _check_tokens(rollouts: Path, response_T: NDArray[Any], vocab: int) -> None:
+    """A padded row of the output matrix can be sampled, but no model gives it a meaning."""
+    if len(response_T) and not 0 <= response_T.min() <= response_T.max() < vocab:
+        bad = sorted({int(token) for token in response_T if not 0 <= token < vocab})
+        raise ArtifactError(
+            f"{rollouts}: responses hold token(s) {bad[:5]}, but student and teachers share the ids below {vocab}; the "
+            "engine sampled from rows that only pad the output matrix: cut it to the tokenizer's size in the student"
+        )
+
+
+def _metrics(columns: Mapping[str, Values], name_T: NDArray[Any], teachers: list[str]) -> dict[str, Any]:
+    def means(mask_T: NDArray[np.bool_] | slice) -> dict[str, float]:
+        def mean(kind: str) -> float:
+            values_T = columns[kind][mask_T]
+            return float(values_T.mean(dtype=np.float64)) if len(values_T) else 0.0
+
+        return {
+            "teacher_logprob": mean("teacher_logprobs"),
+            "teacher_entropy": mean("teacher_entropies"),
+            "student_logprob": mean("student_logprobs"),
+            "student_entropy": mean("student_entropies"),
+            "reverse_kl": mean("student_logprobs") - mean("teacher_logprobs"),
+        }
+
+    return {**means(slice(None)), "by_teacher": {name: means(name_T == name) for name in teachers}}
+
+
+def _mismatch(student_T: Values, engine_T: Values, spec: RunSpec) -> dict[str, float]:
+    """How far the sampling engine's log-probs are from this forward pass."""
+    difference_T = np.subtract(student_T, engine_T, dtype=np.float64)
+    if not len(difference_T):
         return {"mismatch": 0.0, "mismatch_max": 0.0, "mismatch_kl": 0.0}
-    mean, largest = float(np.abs(difference).mean()), float(np.abs(difference).max())
-    if not mean <= spec.scoring.max_mismatch:
+    mean, largest = float(np.abs(difference_T).mean()), float(np.abs(difference_T).max())
+    if not mean <= spec.scoring.max_mismatch:  # also when it is not a number
         raise MismatchError(
             f"engine and scorer log-probs differ by {mean:.3g} nat a token (at most {largest:.3g}); "
-            f"scoring.max_mismatch is {spec.scoring.max_mismatch}. Likely causes: other weights in the engine, another "
-            "dtype, or a kernel that differs; raise the bound only when you know which"
+            f"scoring.max_mismatch is {spec.scoring.max_mismatch}. Likely causes: stale weights in the engine, "
+            f"sampling.temperature ({spec.sampling.temperature}) or sampling.top_p ({spec.sampling.top_p}) that only "
+            f"one of the two applies, another dtype than {spec.student.dtype} in one, or a kernel that differs; raise "
+            "the bound only when you know which"
         )
-    clamped = np.clip(difference, -20, 20)
-    return {
-        "mismatch": mean,
-        "mismatch_max": largest,
-        "mismatch_kl": float((np.expm1(clamped) - clamped).mean()),
-    }
+    clamped_T = np.clip(difference_T, -20, 20)  # as the log-ratio of the loss
+    # k3 (Schulman, "Approximating KL divergence"): r - 1 - log r, never negative, of KL(engine || scorer)
+    return {"mismatch": mean, "mismatch_max": largest, "mismatch_kl": float((np.expm1(clamped_T) - clamped_T).mean())}

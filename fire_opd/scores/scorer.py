@@ -43,15 +43,7 @@ class Scorer:
             StaleWeightsError: the student still computes with other weights.
         """
         if not failpoints.skipped(f"scorer.reload.{checkpoint.parent.name}"):
-            weights = _read_weights(checkpoint)
-            tied = set(getattr(self.student.model, "all_tied_weights_keys", None) or ())
-            missing, unexpected = self.student.model.load_state_dict(weights, strict=False)
-            absent = [name for name in missing if name not in tied]
-            if absent or unexpected:
-                raise ArtifactError(
-                    f"{checkpoint}: does not fit the student: missing {absent[:5]}, unexpected {unexpected[:5]}; "
-                    "was it written by a run with another student?"
-                )
+            self._take(checkpoint)
         probes = read_probes(checkpoint)
         if probes is None:
             raise ArtifactError(f"{checkpoint}: no probes.json; the checkpoint was not written by training")
@@ -64,6 +56,25 @@ class Scorer:
         self.teachers.clear()
         del self.student
         gc.collect()
+        if self.device == "cuda":
+            torch.cuda.empty_cache()
+
+    def _take(self, checkpoint: Path) -> None:
+        """Copy the checkpoint's weights into the student; nothing is copied unless all of them fit."""
+        weights, state = _read_weights(checkpoint), self.student.model.state_dict()
+        tied = set(getattr(self.student.model, "all_tied_weights_keys", None) or ())
+        missing = [name for name in state if name not in weights and name not in tied]
+        unexpected = [name for name in weights if name not in state]
+        shapes = {name: (list(weights[name].shape), list(state[name].shape)) for name in weights if name in state}
+        differ = [
+            f"{name} is {found}, not {expected}" for name, (found, expected) in shapes.items() if found != expected
+        ]
+        if missing or unexpected or differ:
+            raise ArtifactError(
+                f"{checkpoint}: does not fit the student: missing {missing[:5]}, unexpected {unexpected[:5]}, "
+                f"of another shape {differ[:5]}; was it written by a run with another student?"
+            )
+        self.student.model.load_state_dict(weights, strict=False)
 
     @torch.no_grad()
     def _probe(self, tokens: list[list[int]]) -> list[list[float]]:

@@ -19,7 +19,9 @@ def test_the_flow_runs_every_stage_in_order() -> None:
 
 
 def test_the_command_line_has_every_stage() -> None:
-    commands = {command.name or command.callback.__name__ for command in cli.app.registered_commands if command.callback}
+    commands = {
+        command.name or command.callback.__name__ for command in cli.app.registered_commands if command.callback
+    }
     assert commands >= STAGES.keys()
 
 
@@ -32,7 +34,9 @@ def test_every_parameter_is_a_field_and_none_is_a_path(assets: Assets) -> None:
 
 def test_a_round_reads_only_what_was_written_before() -> None:
     written = {output.directory for stage in START for output in stage.outputs}
-    written |= {o.directory.replace("{n}", "{m}") for s in ROUND for o in s.outputs if o.name in ("trainer", "checkpoint")}
+    written |= {
+        o.directory.replace("{n}", "{m}") for s in ROUND for o in s.outputs if o.name in ("trainer", "checkpoint")
+    }
     for stage in ROUND:
         for output in stage.outputs:
             stages = {source for source in output.inputs if ":" not in source}
