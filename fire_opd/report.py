@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from rich.box import SIMPLE
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
@@ -73,27 +73,23 @@ def write_report(run: Run) -> dict[str, Any]:
 def print_report(run: Run) -> None:
     """Print the table of a run, its folder and its picture."""
     summary, console = summarize(run), Console()
+    console.width = max(console.width, 96)  # a log file has no width of its own
     domains = sorted({d for figures in summary["rounds"] for d in figures["accuracy"]["by_domain"]})
     shares = sorted({d for figures in summary["rounds"] for d in figures.get("kept_by_domain", {})})
     kind = "greedy" if _greedy(summary) else "mean"
-    table = Table(
-        title=f"{kind} accuracy on held-out prompts; share that the filter kept; reverse KL in nat a token", box=SIMPLE
-    )
-    for heading in ("round", "all", *domains, "sampled", *(f"kept\n{d}" for d in shares), "KL", "loss", "len", "s"):
+    title = f"{kind} accuracy on held-out prompts, and what the filter kept by domain"
+    table = Table(title=title, box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+    kept = [f"kept\n{domain}" for domain in shares]
+    for heading in ("round", "all", *domains, "sampled", *kept, "reverse\nKL", "length", "s"):
         table.add_column(heading, justify="right", no_wrap=True)
     for name, accuracy in summary["teachers"].items():
-        table.add_row(name, *_accuracies(accuracy, domains))
+        table.add_row(f"teacher {name}", *_accuracies(accuracy, domains))
     table.add_section()
     for figures in summary["rounds"]:
         row = [str(figures["round"]), *_accuracies(figures["accuracy"], domains)]
         if figures["round"]:
             row += [f"{figures['kept_by_domain'].get(d, 0):.0%}" for d in shares]
-            row += [
-                f"{figures['reverse_kl']:.2f}",
-                f"{figures['loss']:+.2f}",
-                f"{figures['length']:.0f}",
-                f"{figures['seconds']:.0f}",
-            ]
+            row += [f"{figures['reverse_kl']:.2f}", f"{figures['length']:.1f}", f"{figures['seconds']:.1f}"]
         table.add_row(*row)
     console.print(table)
     console.print(f"run      {run.folder}\npicture  {run.path(PICTURE)}", highlight=False, soft_wrap=True)

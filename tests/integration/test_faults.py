@@ -13,30 +13,10 @@ import pytest
 from fire_opd.runtime.ledger import read_attempts
 from fire_opd.storage import Run
 from tests.conftest import Assets, digests, project_processes
+from tests.integration.conftest import drive
 
 STAGES = ("rollout", "score", "select", "train", "evaluate")
 POINTS = [f"{stage}.{point}" for stage in STAGES for point in ("written", "renamed")]
-
-
-def drive(folder: Path, api: str, **env: str) -> subprocess.CompletedProcess[str]:
-    """The flow on a run folder, as `fire-opd run` starts it."""
-    return subprocess.run(
-        [sys.executable, "-m", "flows.main", str(folder)],
-        env={**os.environ, "PREFECT_API_URL": api, **env},
-        capture_output=True,
-        text=True,
-        timeout=280,
-        check=False,
-    )
-
-
-@pytest.fixture(scope="session")
-def undisturbed(assets: Assets, prefect_api: str, tmp_path_factory: pytest.TempPathFactory) -> Run:
-    """A run of 2 rounds x 64 rollouts that nobody disturbed."""
-    run = Run.create(tmp_path_factory.mktemp("runs") / "undisturbed", assets.spec())
-    result = drive(run.folder, prefect_api)
-    assert result.returncode == 0, result.stderr
-    return run
 
 
 def test_the_engines_load_once_and_keep_their_pid(undisturbed: Run) -> None:

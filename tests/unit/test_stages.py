@@ -42,3 +42,9 @@ def test_a_round_reads_only_what_was_written_before() -> None:
             stages = {source for source in output.inputs if ":" not in source}
             assert stages <= written, f"{stage.name} reads {stages - written}"
             written.add(output.directory)
+
+
+def test_another_percentile_leaves_rollouts_and_scores(assets: Assets) -> None:
+    specs = assets.spec(), assets.spec("filter.percentile=10")
+    changed = {s.name for s in STAGES.values() if spec_values(specs[0], s.params) != spec_values(specs[1], s.params)}
+    assert changed == {"select"}  # what follows changes by its inputs' digests

@@ -1,0 +1,26 @@
+"""Two ranks under DeepSpeed's launcher: the same student, and no process left."""
+
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file
+
+from fire_opd.storage import Run
+from tests.conftest import Assets, project_processes
+from tests.integration.conftest import drive
+
+
+def test_two_ranks_train_the_same_student(assets: Assets, undisturbed: Run, prefect_api: str, tmp_path: Path) -> None:
+    sharded = ("rounds.count=1", "train.total_updates=4", "train.zero=2", "placement.trainer.devices=[0,1]")
+    run = Run.create(tmp_path / "ranks", assets.spec(*sharded))
+    result = drive(run.folder, prefect_api)
+    assert result.returncode == 0, result.stderr
+    assert not project_processes(run.folder)
+    rollouts = [r.path("rounds/1/rollouts/rollouts.parquet").read_bytes() for r in (run, undisturbed)]
+    assert rollouts[0] == rollouts[1]
+    start, one, two = (
+        load_file(r.path(f"rounds/{n}/checkpoint/model.safetensors")) for r, n in ((run, 0), (undisturbed, 1), (run, 1))
+    )
+    moved = torch.cat([(one[name] - start[name]).flatten() for name in start]).norm()
+    apart = torch.cat([(one[name] - two[name]).flatten() for name in start]).norm()
+    assert apart <= 1e-3 * moved
