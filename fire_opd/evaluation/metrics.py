@@ -14,7 +14,7 @@ def evaluation_metrics(samples: pa.Table) -> dict[str, Any]:
     """Metrics of a SAMPLE table.
 
     Returns:
-        `avg@k` and `pass@k` (k as sampled, pass@1 .. in powers of two), `greedy` when decoded, `length`,
+        `avg@k` and `pass@k` (k as sampled; pass@ powers of two too), `greedy` when decoded, `length`,
         `truncation_rate`, and the same under `by_domain`.
     """
     domains = np.array(samples["domain"].to_pylist(), dtype=object)
@@ -42,7 +42,7 @@ def _metrics(samples: pa.Table) -> dict[str, Any]:
         _, group = np.unique(prompts[sampled].astype(str), return_inverse=True)
         right, total = np.bincount(group, correct[sampled]).astype(int), np.bincount(group)
         found[f"avg@{n}"] = float(correct[sampled].mean())
-        for power in (2**i for i in range(n.bit_length()) if 2**i <= n):
+        for power in sorted({n, *(2**i for i in range(n.bit_length()))}):
             found[f"pass@{power}"] = float(np.mean([pass_at_k(t, c, power) for t, c in zip(total, right, strict=True)]))
     found["length"] = float(samples["length"].to_numpy().mean())
     found["truncation_rate"] = float(np.mean(np.array(samples["finish_reason"].to_pylist()) == "length"))

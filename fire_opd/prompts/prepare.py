@@ -3,7 +3,6 @@
 import hashlib
 from array import array
 from collections.abc import Iterator
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -19,14 +18,16 @@ from fire_opd.records import PROMPT
 from fire_opd.runtime.tick import Tick
 from fire_opd.spec import RunSpec
 
-_ROWS = 4096  # prompts tokenised and written at one time
+_ROWS, _CHARACTERS = 4096, 1 << 20  # tokenised and written at one time
 
 
 def prepare_prompts(spec: RunSpec, out: Path, tick: Tick) -> dict[str, Any]:
     """Write `prompts.parquet` and `evaluation.parquet` (table PROMPT, order of the files) into `out`.
 
     Returns:
-        Counts of both sets, and the fingerprint of the training set, which does not depend on its order.
+        Counts of both sets, and the fingerprint of the training set: over its prompts with their answers, domains and
+        teachers, the same in every order, file and format. Each row read is kept or counted once, as overlap, duplicate
+        or too long; duplicates that the spec keeps are in both counts.
 
     Raises:
         PromptError: bad lines, unknown teachers, prompts that are too long, repeated, or in the evaluation set, where
@@ -38,15 +39,10 @@ def prepare_prompts(spec: RunSpec, out: Path, tick: Tick) -> dict[str, Any]:
     evaluation = preparation.write(out / "evaluation.parquet", spec.evaluation.path, training=False)
     training = preparation.write(out / "prompts.parquet", spec.prompts.path, training=True)
     preparation.problems.check()
-    if not training["kept"]:
-        raise PromptError(f"{spec.prompts.path}: no prompt is left: {training}")
-    needed = spec.rounds.count * spec.rounds.rollouts // spec.sampling.n
-    return {
-        "training": training,
-        "evaluation": evaluation,
-        "fingerprint": preparation.fingerprint(),
-        "epochs": round(needed / training["kept"], 3),
-    }
+    for path, counts in ((spec.evaluation.path, evaluation), (spec.prompts.path, training)):
+        if not counts["kept"]:
+            raise PromptError(f"{path}: no prompt is left: {counts}")
+    return {"training": training, "evaluation": evaluation, "fingerprint": preparation.fingerprint()}
 
 
 class _Preparation:
@@ -64,12 +60,10 @@ class _Preparation:
         """Prepare one set; problems are collected, not raised."""
         counts = {"read": 0, "kept": 0, "duplicates": 0, "too_long": 0, "overlap": 0}
         with pq.ParquetWriter(file, PROMPT, compression="zstd") as writer:
-            unique = self._unique(path, counts, training)
-            while prompts := tuple(islice(unique, _ROWS)):
+            for prompts in _batches(self._unique(path, counts, training)):
                 rows = self._encode(path, prompts, counts, training)
                 writer.write_table(pa.Table.from_pylist(rows, schema=PROMPT))
                 counts["kept"] += len(rows)
-                self._tick(counts["read"], counts["read"] + 1)
         return counts
 
     def fingerprint(self) -> str:
@@ -78,31 +72,32 @@ class _Preparation:
 
     def _unique(self, path: str, counts: dict[str, int], training: bool) -> Iterator[RawPrompt]:
         """Rows that are valid, not repeated and not held out."""
-        seen: set[int] = set()
-        rules = self.spec.prompts
+        rules, seen = self.spec.prompts, set[int]()
         for prompt in read_prompts(path, self.problems):
             counts["read"] += 1
+            if counts["read"] % _ROWS == 0:
+                self._tick(counts["read"], counts["read"] + 1)  # nobody knows how many there are
+            if not training:
+                self._held_out.add(prompt.question)
+            elif prompt.question in self._held_out:
+                counts["overlap"] += 1
+                if rules.overlap == "error":
+                    where = f"is in {self.spec.evaluation.path}; remove it or set prompts.overlap to drop"
+                    self.problems.add(path, prompt.line, "prompt", where)
+                continue
             key = prompt.key
-            repeated, held_out = key in seen, training and key in self._held_out
+            if key in seen:
+                counts["duplicates"] += 1
+                if rules.duplicates == "error":
+                    reason = "repeats an earlier one; remove it or set prompts.duplicates to drop"
+                    self.problems.add(path, prompt.line, "prompt", reason)
+                if rules.duplicates == "drop":
+                    continue
             seen.add(key)
-            counts["duplicates"] += repeated
-            counts["overlap"] += held_out
-            if repeated and rules.duplicates == "error":
-                self.problems.add(
-                    path, prompt.line, "prompt", "repeats an earlier one; or set prompts.duplicates to drop"
-                )
-            if held_out and rules.overlap == "error":
-                where = self.spec.evaluation.path
-                self.problems.add(
-                    path, prompt.line, "prompt", f"is in {where}; remove it or set prompts.overlap to drop"
-                )
-            if not held_out and not (repeated and rules.duplicates == "drop"):
-                yield prompt
-        if not training:
-            self._held_out = seen
+            yield prompt
 
     def _encode(
-        self, path: str, prompts: tuple[RawPrompt, ...], counts: dict[str, int], training: bool
+        self, path: str, prompts: list[RawPrompt], counts: dict[str, int], training: bool
     ) -> list[dict[str, Any]]:
         rows, rules = [], self.spec.prompts
         for prompt, ids in zip(prompts, self._renderer.encode(prompts), strict=True):
@@ -110,12 +105,13 @@ class _Preparation:
             if isinstance(ids, str):
                 self.problems.add(path, prompt.line, "prompt", ids)
                 continue
-            if not training and prompt.answer is None:
+            if not training and not (prompt.answer or "").strip():
                 self.problems.add(path, prompt.line, "answer", "missing; every evaluation prompt needs one")
             if len(ids) > rules.max_tokens:
                 counts["too_long"] += 1
                 if rules.too_long == "error" or not training:
-                    reason = f"{len(ids)} tokens; prompts.max_tokens is {rules.max_tokens}"
+                    advice = "raise it, remove the prompt" + (", or set prompts.too_long to drop" if training else "")
+                    reason = f"{len(ids)} tokens; prompts.max_tokens is {rules.max_tokens}: {advice}"
                     self.problems.add(path, prompt.line, "prompt", reason)
                 continue
             if training:
@@ -144,6 +140,20 @@ class _Preparation:
         if teacher is None:
             self.problems.add(path, prompt.line, "domain", f"{prompt.domain!r} is served by no teacher of {known}")
         return teacher
+
+
+def _batches(prompts: Iterator[RawPrompt]) -> Iterator[list[RawPrompt]]:
+    """Prompts by the thousand, fewer where they are long: a batch's tokens are in memory together."""
+    batch: list[RawPrompt] = []
+    characters = 0
+    for prompt in prompts:
+        batch.append(prompt)
+        characters += sum(len(content) for _, content in prompt.messages)
+        if len(batch) == _ROWS or characters >= _CHARACTERS:
+            yield batch
+            batch, characters = [], 0
+    if batch:
+        yield batch
 
 
 def _identity(prompt: RawPrompt, teacher: str | None) -> int:

@@ -1,5 +1,9 @@
 """Graders and the metrics of graded samples."""
 
+import threading
+import time
+from itertools import combinations
+
 import pyarrow as pa
 import pytest
 
@@ -19,6 +23,16 @@ EXACT = EvaluationSpec(path="x", grader="exact")
         (r"first \boxed{3}, then \boxed{x^{2}}", "x^2", True),
         (r"\boxed{\{1,2\}}", r"\{2,1\}", True),
         (r"\boxed{\frac{3}{4}}", r"\boxed{0.75}", True),
+        (r"\boxed{1/2}", "0.5", True),
+        (r"\boxed{\frac{1}{2}}", r"$\frac12$", True),
+        (r"\boxed{\left[0, 1\right)}", "[0,1)", True),
+        (r"\boxed{\left\{ 1, 2 \right\}}", r"\{2, 1\}", True),
+        (r"\boxed{(1, 2)}", "(2, 1)", False),
+        (r"\boxed{90^\circ}", "90", True),
+        (r"\boxed{1,000}", "1000", True),
+        (r"\boxed{\sqrt{8}}", r"2\sqrt2", True),
+        (r"\boxed{2x+1}", "1+2x", True),
+        (r"\boxed{\text{(A)}}", "A", True),
         (r"\boxed{7}", "8", False),
         (r"\boxed{8} but \boxed{7}", "8", False),
         ("8", "8", False),  # not boxed
@@ -48,12 +62,58 @@ def test_exact(text: str, right: bool) -> None:
 def test_the_last_box() -> None:
     assert last_boxed(r"\boxed{1} \boxed{\frac{a}{b}} end") == r"\frac{a}{b}"
     assert last_boxed("none") is None
+    assert last_boxed(r"\boxed{\left\{ x \right.} and }") == r"\left\{ x \right."
+    assert last_boxed(r"\boxed{a\\{b}}") == r"a\\{b}"
+    assert last_boxed("\\boxed{a\\") is None
+
+
+def test_math_outside_the_main_thread() -> None:
+    """math-verify's own time limit refuses to work there."""
+    found: list[bool] = []
+    thread = threading.Thread(
+        target=lambda: found.extend(grade(rf"\boxed{{{x}}}", "0.5", MATH) for x in ("1/2", "1/3"))
+    )
+    thread.start()
+    thread.join()
+    assert found == [True, False]
+
+
+def test_an_endless_expression_is_wrong_within_seconds() -> None:
+    start = time.monotonic()
+    assert not grade(r"\boxed{9^{9^{9^9}}}", "3", MATH)
+    assert time.monotonic() - start < 30
 
 
 def test_pass_at_k() -> None:
     assert pass_at_k(8, 0, 4) == 0
     assert pass_at_k(8, 8, 4) == 1
     assert pass_at_k(4, 1, 2) == pytest.approx(0.5)
+
+
+def test_pass_at_k_agrees_with_enumeration() -> None:
+    """Over all ways to draw k of 6 samples of which c are right."""
+    for correct in range(7):
+        for k in range(1, 7):
+            draws = list(combinations(range(6), k))
+            share = sum(min(draw) < correct for draw in draws) / len(draws)
+            assert pass_at_k(6, correct, k) == pytest.approx(share)
+
+
+def test_a_k_that_is_no_power_of_two() -> None:
+    rows = [
+        {"prompt": p, "domain": None, "k": k, "correct": k < right, "length": 1, "finish_reason": "stop"}
+        for p, right in (("a", 1), ("b", 0))
+        for k in range(3)
+    ]
+    found = evaluation_metrics(pa.Table.from_pylist(rows, schema=SAMPLE))
+    assert {name: found[name] for name in found if "@" in name} == {
+        "avg@3": pytest.approx(1 / 6),
+        "pass@1": pytest.approx(1 / 6),
+        "pass@2": pytest.approx(1 / 3),
+        "pass@3": 0.5,
+    }
+    assert "greedy" not in found
+    assert found["by_domain"] == {}
 
 
 def test_metrics() -> None:
