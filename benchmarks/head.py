@@ -2,8 +2,8 @@
 
     python -m benchmarks.head [--out benchmarks/results]
 
-The named peer is `torch.utils.checkpoint` around each chunk of a log-prob, as one writes it without a kernel. It gives no
-entropy; ours does.
+The named peer is `torch.utils.checkpoint` around each chunk of a log-prob, as one writes it without a kernel.
+It gives no entropy; ours does.
 """
 
 import argparse
