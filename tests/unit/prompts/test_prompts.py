@@ -211,5 +211,5 @@ print(rows, reading, prepared, peak() - libraries)
     out = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=True)
     rows, reading, prepared, growth = map(int, out.stdout.split())
     assert rows == prepared == lines
-    assert reading < 400_000  # kB
+    assert reading < (400_000 if lines > 100_000 else 130_000)  # kB, 87,000 of them imports
     assert growth < 250_000

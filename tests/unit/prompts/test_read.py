@@ -1,6 +1,9 @@
 """Reading: what counts as a prompt, what is refused and how it is reported, and when two prompts are one."""
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -113,6 +116,23 @@ def test_parquet_keeps_its_order_over_batches_and_row_groups(tmp_path: Path) -> 
     found = read(tmp_path / "x.parquet")
     assert [p.line for p in found] == list(range(1, 5001))
     assert [p.messages[0][1] for p in found] == [f"p{i}" for i in range(5000)]
+
+
+def test_a_parquet_row_group_is_not_held_in_memory(tmp_path: Path) -> None:
+    """160 MB of text in one row group, read by a process that stays below 150 MB."""
+    text = pa.array([os.urandom(1000).hex() for _ in range(80_000)])
+    pq.write_table(pa.table({"prompt": text}), tmp_path / "x.parquet", row_group_size=80_000, use_dictionary=False)
+    code = """
+import sys
+from pathlib import Path
+from fire_opd.prompts import Problems, read_prompts
+print(sum(1 for _ in read_prompts(sys.argv[1], Problems())))
+print(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0])
+"""
+    command = [sys.executable, "-c", code, str(tmp_path / "x.parquet")]
+    rows, kilobytes = map(int, subprocess.run(command, capture_output=True, text=True, check=True).stdout.split())
+    assert rows == 80_000
+    assert kilobytes < 150_000
 
 
 def test_what_repeats_a_prompt_and_what_leaks_one() -> None:

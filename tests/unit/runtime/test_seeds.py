@@ -1,6 +1,7 @@
 """Seeds are stable, named and far apart."""
 
 import numpy as np
+import pytest
 
 from fire_opd.runtime.seeds import derive_seed
 
@@ -10,6 +11,12 @@ def test_seeds_are_stable_and_distinguish_their_parts() -> None:
     parts = [(0, 1, "a", 2), (0, 1, "a", 3), (0, 12, "a"), (0, 1, "2a"), (0, "1", "a", 2), (1, 0, "a", 2)]
     assert len({derive_seed(*p) for p in parts}) == len(parts)
     assert all(0 <= derive_seed(*p) < 2**63 for p in parts)
+
+
+@pytest.mark.parametrize("part", [np.int64(1), True, 1.0, None])
+def test_only_plain_parts_name_a_seed(part: object) -> None:
+    with pytest.raises(TypeError, match="expected int or str"):
+        derive_seed(0, part)  # type: ignore[arg-type]
 
 
 def test_neighbours_give_independent_draws() -> None:
