@@ -87,7 +87,7 @@ SCORE = Stage(
     "score",
     "scorer",
     1,
-    ("scoring", "sampling.temperature", "student.dtype", "teachers.*.dtype", "placement.device"),
+    ("scoring", "student.dtype", "teachers.*.dtype", "placement.device"),
     (Output("scores", "rounds/{n}/scores", ("rounds/{n}/rollouts", "rounds/{m}/checkpoint", "model:*")),),
 )
 SELECT = Stage(
@@ -102,7 +102,7 @@ TRAIN = Stage(
     "trainer",
     1,
     (
-        *("seed", "train", "loss", "rounds.updates", "total_updates", "sampling.temperature"),
+        *("seed", "train", "loss", "rounds.updates", "total_updates"),
         *("student.dtype", "placement.device", "placement.trainer.devices"),
     ),
     (

@@ -1,7 +1,6 @@
 """One round's scores: each trajectory by its teacher and by the student that sampled it.
 
-The student is scored as it sampled, its logits divided by `sampling.temperature`; a teacher is always scored as it is.
-Micro-batches depend on the lengths alone, so equal rollouts give equal bytes in any process, new or resident.
+All values are of the untempered distribution: the spec holds sampling to temperature 1. Micro-batches depend on the lengths alone, so equal rollouts give equal bytes in any process, new or resident.
 """
 
 from collections.abc import Callable, Mapping
@@ -35,7 +34,7 @@ def score_round(scorer: Scorer, spec: RunSpec, rollouts: Path, out: Path, tick: 
 
     Args:
         scorer: holds the student that sampled.
-        spec: `sampling.temperature`, `scoring` and `teachers`.
+        spec: `scoring` and `teachers`.
         rollouts: directory with rollouts.parquet.
         out: directory to write into.
         tick: called after each micro-batch with trajectories done, of twice their number.
@@ -65,11 +64,11 @@ def score_round(scorer: Scorer, spec: RunSpec, rollouts: Path, out: Path, tick: 
 
     tick(0, total)
     columns = {kind: np.empty(len(response_T), np.float32) for kind in _KINDS}
-    passes = [("teacher", policy, np.flatnonzero(names == name), 1.0) for name, policy in scorer.teachers.items()]
-    passes.append(("student", scorer.student, np.arange(len(table)), spec.sampling.temperature))
-    for kind, policy, rows, temperature in passes:
+    passes = [("teacher", policy, np.flatnonzero(names == name)) for name, policy in scorer.teachers.items()]
+    passes.append(("student", scorer.student, np.arange(len(table))))
+    for kind, policy, rows in passes:
         into = columns[f"{kind}_logprobs"], columns[f"{kind}_entropies"]
-        _forward(scorer, policy, temperature, tokens, rows, into, advance)
+        _forward(scorer, policy, tokens, rows, into, advance)
     metrics = _metrics(columns, spread(names, offsets), sorted(scorer.teachers))
     metrics |= _mismatch(columns["student_logprobs"], tokens["engine_logprobs"][0], spec)
     lists = {kind: pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), pa.array(columns[kind])) for kind in _KINDS}
@@ -81,7 +80,6 @@ def score_round(scorer: Scorer, spec: RunSpec, rollouts: Path, out: Path, tick: 
 def _forward(
     scorer: Scorer,
     policy: Policy,
-    temperature: float,
     tokens: Mapping[str, tuple[NDArray[Any], Offsets]],
     rows: NDArray[np.int64],
     into: tuple[Values, Values],
@@ -93,7 +91,7 @@ def _forward(
     for group in plan((np.diff(prompts) + np.diff(responses))[rows].tolist(), scoring.token_budget):
         parts = [(slice(*prompts[row : row + 2]), slice(*responses[row : row + 2])) for row in rows[group]]
         batch = collate([(prompt_T[prompt].tolist(), response_T[response].tolist()) for prompt, response in parts])
-        values = policy(batch.to(scorer.device), temperature=temperature, chunk=scoring.head_chunk, vocab=scorer.vocab)
+        values = policy(batch.to(scorer.device), chunk=scoring.head_chunk, vocab=scorer.vocab)
         for column, value_N in zip(into, values, strict=True):
             split = value_N.float().cpu().split(batch.lengths)
             for (_, response), value in zip(parts, split, strict=True):
@@ -144,9 +142,8 @@ def _mismatch(student_T: Values, engine_T: Values, spec: RunSpec) -> dict[str, f
         raise MismatchError(
             f"engine and scorer log-probs differ by {mean:.3g} nat a token (at most {largest:.3g}); "
             f"scoring.max_mismatch is {spec.scoring.max_mismatch}. Likely causes: stale weights in the engine, "
-            f"sampling.temperature ({spec.sampling.temperature}) or sampling.top_p ({spec.sampling.top_p}) that only "
-            f"one of the two applies, another dtype than {spec.student.dtype} in one, or a kernel that differs; raise "
-            "the bound only when you know which"
+            f"another dtype than {spec.student.dtype} in one of the two, or a kernel that differs; raise the bound only "
+            "when you know which"
         )
     clamped_T = np.clip(difference_T, -20, 20)  # as the log-ratio of the loss
     # k3 (Schulman, "Approximating KL divergence"): r - 1 - log r, never negative, of KL(engine || scorer)

@@ -54,7 +54,7 @@ class SamplingSpec(_Part):
     """How the student samples its rollouts. The method needs the untruncated distribution at temperature 1."""
 
     n: int = Field(1, ge=1, description="Rollouts a prompt.")
-    temperature: float = Field(1.0, gt=0)
+    temperature: float = Field(1.0, gt=0, description="Must be 1; evaluation has one of its own.")
     top_p: float = Field(1.0, gt=0, le=1)
     max_tokens: int = Field(16384, ge=1, description="Longest response in tokens.")
     truncated: Literal["keep", "drop", "mask"] = Field(
@@ -208,6 +208,11 @@ def _contradictions(spec: RunSpec) -> list[str]:
         found.append(
             f"rounds.rollouts ({spec.rounds.rollouts}) must be a multiple of sampling.n ({spec.sampling.n}): "
             "a round takes whole prompts"
+        )
+    if spec.sampling.temperature != 1:
+        found.append(
+            f"sampling.temperature = {spec.sampling.temperature}: scores, ratios and the engine's log-probs are of the "
+            "untempered distribution, so rollouts must be sampled at 1"
         )
     if spec.sampling.top_p < 1 and spec.loss.tis_cap is not None:
         found.append(

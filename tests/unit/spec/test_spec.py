@@ -60,6 +60,7 @@ def test_the_resolved_spec_reads_back_equal(spec_file: Path, tmp_path: Path) -> 
         (["sampling.top_p=0.9", "loss.tis_cap=5"], "sampling.top_p"),
         (["rounds.rollouts=4"], "filter.percentile = 20 over a scope of 4"),
         (["filter.scope=micro_batch", "filter.micro_batch=1"], "filter.percentile = 20 over a scope of 1"),
+        (["sampling.temperature=0.7"], "sampling.temperature"),
         (["filter.scope=micro_batch"], "filter.micro_batch"),
         (["weights.micro_batch=4"], "weights.micro_batch"),
         (["sampling.n=3"], "sampling.n"),
