@@ -1,6 +1,7 @@
 """One round's scores: each trajectory by its teacher and by the student that sampled it.
 
-All values are of the untempered distribution: the spec holds sampling to temperature 1. Micro-batches depend on the lengths alone, so equal rollouts give equal bytes in any process, new or resident.
+All values are of the untempered distribution: the spec holds sampling to temperature 1. Micro-batches depend on the
+lengths alone, so equal rollouts give equal bytes in any process, new or resident.
 """
 
 from collections.abc import Callable, Mapping
@@ -142,8 +143,8 @@ def _mismatch(student_T: Values, engine_T: Values, spec: RunSpec) -> dict[str, f
         raise MismatchError(
             f"engine and scorer log-probs differ by {mean:.3g} nat a token (at most {largest:.3g}); "
             f"scoring.max_mismatch is {spec.scoring.max_mismatch}. Likely causes: stale weights in the engine, "
-            f"another dtype than {spec.student.dtype} in one of the two, or a kernel that differs; raise the bound only "
-            "when you know which"
+            f"another dtype than {spec.student.dtype} in one of the two, or a kernel that differs; raise the bound "
+            "only when you know which"
         )
     clamped_T = np.clip(difference_T, -20, 20)  # as the log-ratio of the loss
     # k3 (Schulman, "Approximating KL divergence"): r - 1 - log r, never negative, of KL(engine || scorer)
