@@ -18,7 +18,7 @@ def drive(folder: Path, api: str, **env: str) -> subprocess.CompletedProcess[str
         env={**os.environ, "PREFECT_API_URL": api, **env},
         capture_output=True,
         text=True,
-        timeout=280,
+        timeout=580,
         check=False,
     )
 
