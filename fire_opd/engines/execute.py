@@ -36,9 +36,7 @@ def execute(job: Job, engine: Engine, tick: Tick) -> dict[str, Any]:
     return {"seconds": round(time.monotonic() - begun, 3)}
 
 
-def newest_checkpoint(job_run_folder: Path) -> tuple[int, Path] | None:
-    """Round and directory of the newest committed checkpoint of a run, if there is one."""
-    found = [
-        (int(path.parent.parent.name), path.parent) for path in job_run_folder.glob("rounds/*/checkpoint/manifest.json")
-    ]
-    return max(found, default=None)
+def newest_checkpoint(folder: Path) -> Path | None:
+    """Directory of the newest committed checkpoint of the run in `folder`, if there is one."""
+    found = [manifest.parent for manifest in folder.glob("rounds/*/checkpoint/manifest.json")]
+    return max(found, key=lambda checkpoint: int(checkpoint.parent.name), default=None)

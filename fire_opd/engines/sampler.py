@@ -17,12 +17,10 @@ class SamplerEngine:
 
     def __init__(self, run: Run, teacher: str = "") -> None:
         self.run = run
-        newest = None if teacher else newest_checkpoint(run.folder)
+        self._loaded = None if teacher else newest_checkpoint(run.folder)
         model: ModelSpec = run.spec.teachers[teacher] if teacher else run.spec.student
-        self._loaded: Path | None = None
-        if newest:
-            self._loaded = newest[1]
-            model = model.model_copy(update={"path": str(newest[1]), "revision": None})
+        if self._loaded:
+            model = model.model_copy(update={"path": str(self._loaded), "revision": None})
         spec, place = run.spec, run.spec.placement.sampler
         response = max(spec.sampling.max_tokens, spec.evaluation.max_tokens or 0)
         self._sampler = Sampler(
