@@ -55,6 +55,7 @@ def evaluate(
     ]
     samples = []
     for (row, k), request, completion in zip(wanted, requests, generate(requests, tick), strict=True):
+        tick(len(samples), len(wanted))  # grading hostile answers takes seconds each
         text, ended = decode(completion.token_ids), completion.finish_reason == "stop"
         samples.append(
             {

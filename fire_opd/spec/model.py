@@ -126,7 +126,9 @@ class EvaluationSpec(_Part):
 
     path: str = Field(description="Held-out prompt set with answers (JSONL or Parquet).")
     grader: Literal["math", "exact"] = Field("math", description="math-verify on the last \\boxed{}, or exact match.")
-    answer_prefix: str = Field("#", description="exact: the answer follows this mark, which must occur once.")
+    answer_prefix: str = Field(
+        "#", min_length=1, description="exact: the answer follows this mark, which must occur once."
+    )
     k: int = Field(8, ge=1, description="Samples a prompt: Avg@k and pass@k.")
     temperature: float = Field(1.0, ge=0, description="0 is greedy.")
     greedy: bool = Field(False, description="Also decode greedily once.")
