@@ -16,30 +16,40 @@ from flows.server import prefect_api
 def main(folder: Path) -> int:
     """Run the flow on `folder` and show its result; the exit status is 1 when it failed, 130 when it was stopped."""
     console = Console(stderr=True)
-    signal.signal(signal.SIGTERM, _interrupt)
+    stopped: list[int] = []
+
+    def stop(number: int, _frame: FrameType | None) -> None:
+        stopped.append(number)
+        raise KeyboardInterrupt
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, stop)
     try:
         run = Run.open(folder)
         with run.held(), prefect_api(run.folder) as url:
             console.print(f"Prefect: {url.removesuffix('/api')}")
-            from prefect.logging.handlers import APILogHandler  # prefect reads its environment when it is imported
-
-            from flows.distill import distill
-
-            distill(str(run.folder))
-            APILogHandler().flush()  # before the private server goes
+            _distill(run)
         print_report(run)
-    except FireOpdError as error:
+    except BaseException as error:
+        if stopped:  # whatever became of the KeyboardInterrupt on its way through Prefect
+            console.print("stopped; the same command goes on from the last complete stage")
+            return 130
+        if not isinstance(error, FireOpdError):
+            raise
         console.print(f"[bold red]{type(error).__name__}[/]: ", end="")
         console.print(str(error), markup=False, highlight=False)
         return 1
-    except KeyboardInterrupt:
-        console.print("stopped; the same command goes on from the last complete stage")
-        return 130
     return 0
 
 
-def _interrupt(_number: int, _frame: FrameType | None) -> None:
-    raise KeyboardInterrupt
+def _distill(run: Run) -> None:
+    """Prefect reads its environment when it is imported, so that is done here."""
+    from prefect.logging.handlers import APILogHandler
+
+    from flows.distill import distill
+
+    distill(str(run.folder))
+    APILogHandler().flush()  # before a private server goes
 
 
 if __name__ == "__main__":

@@ -12,10 +12,14 @@ import pytest
 
 from fire_opd.demo import tasks
 from fire_opd.demo.build import DemoAssets, demo_spec
+from fire_opd.demo.models import STUDENT, TEACHER, Shape, build_model, build_tokenizer
 from fire_opd.spec import RunSpec
 
 os.environ |= {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "DO_NOT_TRACK": "1", "VLLM_NO_USAGE_STATS": "1"}
 os.environ.setdefault("TORCH_EXTENSIONS_DIR", str(Path(sys.prefix) / "torch_extensions"))
+
+# Smaller than the demo's models, for tests of a part.
+TINY = Shape(hidden=64, ffn=128, layers=2, init_std=0.1)
 
 # A small run of the real thing: 2 rounds of 64 rollouts.
 SMALL = (
@@ -38,8 +42,6 @@ class Assets:
 @pytest.fixture(scope="session")
 def assets(tmp_path_factory: pytest.TempPathFactory) -> Assets:
     """The demo's shapes, tokenizer and prompts without the training."""
-    from fire_opd.demo.models import STUDENT, TEACHER, build_model, build_tokenizer
-
     root = tmp_path_factory.mktemp("assets")
     demo = DemoAssets(
         root=root,

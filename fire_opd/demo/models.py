@@ -49,14 +49,21 @@ def build_tokenizer() -> Any:
     )
 
 
-def build_model(shape: Shape, seed: int) -> Any:
-    """A freshly initialised fp32 Qwen3 of `shape`, a function of `seed` alone."""
+def build_model(shape: Shape, seed: int, *, tied: bool = True, rows: int = len(VOCABULARY)) -> Any:
+    """A freshly initialised fp32 Qwen3 of `shape`, a function of `seed` alone.
+
+    Args:
+        shape: its size.
+        seed: of the initialisation.
+        tied: whether the output matrix is the embedding.
+        rows: of the embedding; more than the vocabulary pads it.
+    """
     import torch
     from transformers import GenerationConfig, Qwen3Config, Qwen3ForCausalLM
 
     special = {"eos_token_id": VOCABULARY.index(EOS), "pad_token_id": VOCABULARY.index(PAD), "bos_token_id": None}
     config = Qwen3Config(
-        vocab_size=len(VOCABULARY),
+        vocab_size=rows,
         hidden_size=shape.hidden,
         intermediate_size=shape.ffn,
         num_hidden_layers=shape.layers,
@@ -65,7 +72,7 @@ def build_model(shape: Shape, seed: int) -> Any:
         head_dim=32,
         initializer_range=shape.init_std,
         max_position_embeddings=MAX_LENGTH,
-        tie_word_embeddings=True,
+        tie_word_embeddings=tied,
         dtype="float32",
         attn_implementation="sdpa",
         **special,

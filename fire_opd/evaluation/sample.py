@@ -53,7 +53,7 @@ def evaluate(
         )
         for row, k in wanted
     ]
-    samples = []
+    samples: list[dict[str, Any]] = []
     for (row, k), request, completion in zip(wanted, requests, generate(requests, tick), strict=True):
         tick(len(samples), len(wanted))  # grading hostile answers takes seconds each
         text, ended = decode(completion.token_ids), completion.finish_reason == "stop"

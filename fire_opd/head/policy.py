@@ -40,7 +40,7 @@ class Policy(nn.Module):
     def __init__(self, model: PreTrainedModel) -> None:
         super().__init__()
         self.model = model
-        output = model.get_output_embeddings()
+        output: Any = model.get_output_embeddings()
         if getattr(output, "bias", None) is not None:
             raise ValueError(f"{type(model).__name__}: an output layer with a bias is not supported")
         output.forward = _HeadForward(output)
@@ -64,8 +64,8 @@ class Policy(nn.Module):
 class _HeadForward:
     """Replaces `forward` of the output layer; not a module, so that the model's parameters keep their names."""
 
-    def __init__(self, layer: nn.Module) -> None:
+    def __init__(self, layer: nn.Linear) -> None:
         self._layer = layer
 
     def __call__(self, hidden_ND: Tensor, targets_N: Tensor, **options: Any) -> tuple[Tensor, Tensor]:
-        return logprob_entropy(hidden_ND, self._layer.weight, targets_N, **options)  # type: ignore[arg-type]
+        return logprob_entropy(hidden_ND, self._layer.weight, targets_N, **options)

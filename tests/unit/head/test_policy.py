@@ -4,29 +4,18 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from transformers import Qwen3Config, Qwen3ForCausalLM
+from transformers import Qwen3ForCausalLM
 
+from fire_opd.demo.models import build_model
 from fire_opd.head import Policy, collate, plan, reference_logprob_entropy
+from tests.conftest import TINY
 
 SEQUENCES = [([1, 2, 3], [4, 5]), ([7] * 5, [1, 2, 3, 4, 5, 6]), ([9, 8], [3]), ([5], [6, 7, 8, 9])]
 
 
 @pytest.fixture(params=[True, False], ids=["tied", "untied"])
 def model(request: pytest.FixtureRequest) -> Qwen3ForCausalLM:
-    torch.manual_seed(0)
-    config = Qwen3Config(
-        vocab_size=64,
-        hidden_size=64,
-        intermediate_size=128,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        num_key_value_heads=1,
-        head_dim=32,
-        initializer_range=0.1,
-        tie_word_embeddings=request.param,
-        attn_implementation="sdpa",
-    )
-    return Qwen3ForCausalLM(config).eval()
+    return build_model(TINY, 0, tied=request.param).eval()
 
 
 def run(policy: Policy, groups: list[list[int]], *, packing: bool = False) -> tuple[torch.Tensor, torch.Tensor]:

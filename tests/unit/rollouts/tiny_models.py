@@ -3,37 +3,21 @@
 from pathlib import Path
 
 import torch
-from transformers import AutoModelForCausalLM, GenerationConfig, Qwen3Config, Qwen3ForCausalLM
+from transformers import AutoModelForCausalLM
 
-from fire_opd.demo.models import EOS, PAD, VOCABULARY, build_tokenizer
+from fire_opd.demo.models import EOS, PAD, VOCABULARY, build_model, build_tokenizer
 from fire_opd.head.probes import make_probe_tokens, write_probes
+from tests.conftest import TINY
 
 EOS_ID, PAD_ID = VOCABULARY.index(EOS), VOCABULARY.index(PAD)
 
 
 def build(directory: Path, *, seed: int, tied: bool, shift: float = 0.0) -> None:
     """Write a model with tokenizer and probes."""
-    torch.manual_seed(seed)
-    special = {"eos_token_id": EOS_ID, "pad_token_id": PAD_ID, "bos_token_id": None}
-    config = Qwen3Config(
-        vocab_size=len(VOCABULARY),
-        hidden_size=64,
-        intermediate_size=128,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        num_key_value_heads=1,
-        head_dim=32,
-        max_position_embeddings=128,
-        tie_word_embeddings=tied,
-        initializer_range=0.1,
-        dtype="float32",
-        **special,
-    )
-    model = Qwen3ForCausalLM(config).eval()
+    model = build_model(TINY, seed, tied=tied).eval()
     with torch.no_grad():
         for parameter in model.parameters():
             parameter += shift
-    model.generation_config = GenerationConfig(**special)
     model.save_pretrained(directory)
     build_tokenizer().save_pretrained(directory)
     tokens = make_probe_tokens(len(VOCABULARY))

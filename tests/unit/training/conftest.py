@@ -14,10 +14,11 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import torch
-from transformers import AutoModelForCausalLM, Qwen3Config, Qwen3ForCausalLM
+from transformers import AutoModelForCausalLM
 
-from fire_opd.demo.models import build_tokenizer
+from fire_opd.demo.models import build_model, build_tokenizer
 from fire_opd.records import BATCH, ROLLOUT, SCORE, write_table
+from tests.conftest import TINY
 
 LENGTHS = [5, 1, 12, 7, 0, 9, 3, 12, 6, 2, 8, 4]
 DROPPED = (4, 7)  # the empty one among them
@@ -25,24 +26,7 @@ WORKER = Path(__file__).with_name("worker.py")
 
 
 def make_student(directory: Path, *, tied: bool, rows: int = 64) -> Path:
-    torch.manual_seed(7)
-    config = Qwen3Config(
-        vocab_size=rows,  # of the embedding; the tokenizer has 64 tokens
-        hidden_size=64,
-        intermediate_size=96,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        num_key_value_heads=1,
-        head_dim=32,
-        max_position_embeddings=128,
-        initializer_range=0.08,
-        tie_word_embeddings=tied,
-        dtype="float32",
-        eos_token_id=1,
-        pad_token_id=0,
-        bos_token_id=None,
-    )
-    Qwen3ForCausalLM(config).save_pretrained(directory)
+    build_model(TINY, 7, tied=tied, rows=rows).save_pretrained(directory)
     build_tokenizer().save_pretrained(directory)
     return directory
 
