@@ -1,7 +1,9 @@
 """Drive one run folder: `python -m flows.main DIR`, which `fire-opd run` calls."""
 
+import os
 import signal
 import sys
+import threading
 from pathlib import Path
 from types import FrameType
 
@@ -12,6 +14,8 @@ from fire_opd.report import print_report
 from fire_opd.storage import Run
 from flows.server import prefect_api
 
+_STOP_SECONDS = 30.0  # from the signal to the end, whatever hangs
+
 
 def main(folder: Path) -> int:
     """Run the flow on `folder` and show its result; the exit status is 1 when it failed, 130 when it was stopped."""
@@ -20,15 +24,20 @@ def main(folder: Path) -> int:
 
     def stop(number: int, _frame: FrameType | None) -> None:
         stopped.append(number)
+        deadline = threading.Timer(_STOP_SECONDS, os._exit, (130,))  # the guards then end what is left
+        deadline.daemon = True
+        deadline.start()
         raise KeyboardInterrupt
 
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, stop)
     try:
         run = Run.open(folder)
-        with run.held(), prefect_api(run.folder) as url:
-            console.print(f"Prefect: {url.removesuffix('/api')}")
-            _distill(run)
+        with run.held():
+            console.print(f"Prefect: {prefect_api(run.folder).removesuffix('/api')}")
+            from flows.distill import distill  # only now: prefect reads its environment when it is imported
+
+            distill(str(run.folder))
         print_report(run)
     except BaseException as error:
         if stopped:  # whatever became of the KeyboardInterrupt on its way through Prefect
@@ -40,16 +49,6 @@ def main(folder: Path) -> int:
         console.print(str(error), markup=False, highlight=False)
         return 1
     return 0
-
-
-def _distill(run: Run) -> None:
-    """Prefect reads its environment when it is imported, so that is done here."""
-    from prefect.logging.handlers import APILogHandler
-
-    from flows.distill import distill
-
-    distill(str(run.folder))
-    APILogHandler().flush()  # before a private server goes
 
 
 if __name__ == "__main__":

@@ -1,12 +1,11 @@
 """A private Prefect server for one run: loopback, free port, database inside the run's folder, gone with the run."""
 
+import atexit
 import os
 import socket
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from urllib.error import URLError
 
@@ -21,11 +20,11 @@ _QUIET = {
 }
 
 
-@contextmanager
-def prefect_api(folder: Path, deadline: float = 180) -> Iterator[str]:
+def prefect_api(folder: Path, deadline: float = 180) -> str:
     """Point this process at a Prefect API: the one in PREFECT_API_URL, or a private server under guard.
 
-    Must be entered before `prefect` is imported, which reads the environment once.
+    Must be called before `prefect` is imported: it reads the environment once, and the server then outlives Prefect's
+    own handlers at exit, which send what is left of logs and events.
 
     Args:
         folder: where the private server keeps its state.
@@ -37,22 +36,18 @@ def prefect_api(folder: Path, deadline: float = 180) -> Iterator[str]:
     state = folder / ".prefect"
     os.environ.update({**_QUIET, "PREFECT_HOME": str(state), "PREFECT_MEMO_STORE_PATH": str(state / "memo.toml")})
     if url := os.environ.get("PREFECT_API_URL"):
-        yield url
-        return
+        return url
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     address = f"http://127.0.0.1:{port}"
     command = [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)]
-    server = GuardedProcess(
-        command, folder / "logs" / "prefect-server.log", {**os.environ, "PREFECT_UI_API_URL": f"{address}/api"}
-    )
-    try:
-        _wait_healthy(server, address, deadline)
-        os.environ["PREFECT_API_URL"] = f"{address}/api"
-        yield f"{address}/api"
-    finally:
-        server.close()
+    environment = {**os.environ, "PREFECT_UI_API_URL": f"{address}/api"}
+    server = GuardedProcess(command, folder / "logs" / "prefect-server.log", environment)
+    atexit.register(server.close)
+    _wait_healthy(server, address, deadline)
+    os.environ["PREFECT_API_URL"] = f"{address}/api"
+    return os.environ["PREFECT_API_URL"]
 
 
 def _wait_healthy(server: GuardedProcess, address: str, deadline: float) -> None:

@@ -66,7 +66,7 @@ def prefect_api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The API address of one real Prefect server for the whole session; runs find it in their environment."""
     code = (
         "import sys, time; from pathlib import Path; from flows.server import prefect_api\n"
-        "with prefect_api(Path(sys.argv[1])) as url:\n    print(url, flush=True); sys.stdin.read()"
+        "print(prefect_api(Path(sys.argv[1])), flush=True); sys.stdin.read()"
     )
     environment = {name: value for name, value in os.environ.items() if name != "PREFECT_API_URL"}
     server = subprocess.Popen(
