@@ -15,7 +15,7 @@ from fire_opd.runtime.ledger import recorded
 from fire_opd.runtime.process import EngineProcess
 from fire_opd.runtime.tick import Tick, no_tick
 from fire_opd.stages import STAGES, Job
-from fire_opd.storage import Run, retire
+from fire_opd.storage import Run, read_manifest, retire
 
 Log = Callable[[str], None]
 
@@ -38,7 +38,12 @@ class Crew:
         self.close()
 
     def start(self, *roles: str) -> None:
-        """Start resident engines that are not there yet, without waiting: they load side by side."""
+        """Start resident engines that are not there yet, without waiting: they load side by side.
+
+        A run whose last evaluation is there needs none; should an earlier stage be missing, its job starts its engine.
+        """
+        if read_manifest(self.run.path(f"rounds/{self.run.spec.rounds.count}/evaluation")):
+            return
         for role in roles:
             if self._stays(role, "") and role not in self._engines:
                 self._engines[role] = _spawn(self.run, role, "")
