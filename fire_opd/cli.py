@@ -9,7 +9,7 @@ import typer
 from rich.console import Console
 
 from fire_opd.errors import FireOpdError, SpecError
-from fire_opd.spec import RunSpec, check_models, dump_spec, load_spec
+from fire_opd.spec import RunSpec, check_models, check_prompts, dump_spec, load_spec
 from fire_opd.storage import Run
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
@@ -133,6 +133,7 @@ def start(spec: RunSpec, folder: Path, dry_run: bool) -> None:
     if dry_run:
         typer.echo(dump_spec(spec), nl=False)
         return
+    check_prompts(spec)
     opened = Run.create(folder, spec)
     opened.check_disk()
     # Replacing this process keeps signals simple, and keeps the library free of Prefect.

@@ -38,7 +38,7 @@ class EmptyRoundError(FireOpdError):
 
 
 class EngineError(FireOpdError):
-    """An engine process failed while it ran a stage; the message carries its traceback."""
+    """An engine process failed while it ran a stage; the message names the log with its traceback."""
 
 
 class EngineDied(EngineError):

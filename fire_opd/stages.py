@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 import fsspec
 
+from fire_opd.errors import PromptError
 from fire_opd.spec import spec_values
 from fire_opd.storage import Manifest, Run, directory_digest, model_digest, read_manifest, retired_manifest
 
@@ -192,7 +193,7 @@ class Job:
         spec = self.run.spec
         if kind == "file":
             part, field = name.split(".")
-            return [(source, _file_digest(getattr(getattr(spec, part), field)))]
+            return [(source, _file_digest(name, getattr(getattr(spec, part), field)))]
         if kind == "model":
             models = {"student": spec.student} if name == "student" else dict(sorted(spec.teachers.items()))
             if name == "{teacher}":
@@ -202,6 +203,9 @@ class Job:
         return [(source, directory_digest(directory))]
 
 
-def _file_digest(path: str) -> str:
-    with fsspec.open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def _file_digest(field: str, path: str) -> str:
+    try:
+        with fsspec.open(path, "rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except (OSError, ValueError, ImportError) as error:
+        raise PromptError(f"{field} {path}: cannot be read: {error}") from error

@@ -93,11 +93,7 @@ def _read(parent: ParentConnection, requests: queue.Queue[dict[str, Any]]) -> No
 
 
 def _describe(error: Exception) -> dict[str, str]:
-    return {
-        "type": type(error).__name__,
-        "message": str(error),
-        "traceback": "".join(traceback.format_exception(error)),
-    }
+    return {"type": type(error).__name__, "message": str(error)}
 
 
 if __name__ == "__main__":

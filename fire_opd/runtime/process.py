@@ -115,7 +115,7 @@ class EngineProcess:
         message = self._receive(until, deadline)
         if "error" in message:
             self.close()
-            raise _rebuild(self.name, message["error"])
+            raise self._rebuilt(message["error"])
         self.info = dict(message["ready"])
         return self.info
 
@@ -139,7 +139,7 @@ class EngineProcess:
             if "tick" in message:
                 tick(*message["tick"])
             elif "error" in message:
-                raise _rebuild(self.name, message["error"])
+                raise self._rebuilt(message["error"])
             elif "done" in message:
                 return dict(message["done"])
 
@@ -149,6 +149,15 @@ class EngineProcess:
             self._connection.close()
         self._listener.close()
         self._process.close()
+
+    def _rebuilt(self, error: Mapping[str, str]) -> errors.FireOpdError:
+        """The error that the engine met, as its own class when it is one of ours; its traceback is in the log."""
+        kind = getattr(errors, error["type"], None)
+        if isinstance(kind, type) and issubclass(kind, errors.FireOpdError):
+            return kind(error["message"])
+        return EngineError(
+            f"engine {self.name} failed: {error['type']}: {error['message']}; its traceback is in {self._process.log}"
+        )
 
     def _receive(self, until: float, deadline: float) -> dict[str, Any]:
         assert self._connection is not None
@@ -209,10 +218,3 @@ class ParentConnection:
         line = self._lines.readline()
         request: dict[str, Any] | None = json.loads(line) if line else None
         return request
-
-
-def _rebuild(name: str, error: Mapping[str, str]) -> errors.FireOpdError:
-    kind = getattr(errors, error["type"], None)
-    if isinstance(kind, type) and issubclass(kind, errors.FireOpdError):
-        return kind(error["message"])
-    return EngineError(f"engine {name} failed: {error['type']}: {error['message']}\n{error['traceback']}")

@@ -1,6 +1,6 @@
 """What a run is: one frozen model, importable without torch. Defaults are the paper's recipe."""
 
-from fire_opd.spec.checks import check_models
+from fire_opd.spec.checks import check_models, check_prompts
 from fire_opd.spec.load import dump_spec, load_spec, spec_values
 from fire_opd.spec.model import (
     Device,
@@ -39,6 +39,7 @@ __all__ = [
     "TrainSpec",
     "WeightsSpec",
     "check_models",
+    "check_prompts",
     "dump_spec",
     "load_spec",
     "spec_values",

@@ -28,6 +28,24 @@ def check_models(spec: RunSpec) -> None:
             )
 
 
+def check_prompts(spec: RunSpec) -> None:
+    """Refuse prompt sets that are not there, before any process starts.
+
+    Raises:
+        SpecError: naming the field and the path.
+    """
+    import fsspec
+
+    for field, path in (("prompts.path", spec.prompts.path), ("evaluation.path", spec.evaluation.path)):
+        try:
+            files, name = fsspec.url_to_fs(path)
+            found = files.exists(name)
+        except Exception as error:  # each store has errors of its own
+            raise SpecError(f"{field} {path}: cannot be reached: {type(error).__name__}: {error}") from error
+        if not found:
+            raise SpecError(f"{field} {path}: no such file; give a JSONL or Parquet file, local or at an fsspec URL")
+
+
 def _config(field: str, model: ModelSpec) -> dict[str, Any]:
     directory = Path(model.path)
     if not directory.is_dir():

@@ -45,6 +45,13 @@ def test_dry_run_of_the_preset_for_real_models() -> None:
     assert not Path("/no/such/folder").exists()
 
 
+def test_a_missing_prompt_set_is_named_before_anything_starts(tmp_path: Path) -> None:
+    result = fire_opd("run", "qwen3-1.7b-from-4b", "--run", tmp_path / "run", "-S", "prompts.path=/no/such.jsonl")
+    assert result.returncode == 1
+    assert "prompts.path /no/such.jsonl: no such file" in result.stderr
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_run_with_another_spec_is_refused(assets: Assets, tmp_path: Path) -> None:
     from fire_opd.spec import dump_spec
     from fire_opd.storage import Run
