@@ -5,6 +5,7 @@ from typing import Any
 
 from prefect import flow
 from prefect.logging import get_run_logger
+from prefect.runtime import flow_run
 
 from fire_opd.engines.crew import Crew
 from fire_opd.report import round_line, write_report
@@ -19,7 +20,11 @@ from tasks.select import select
 from tasks.train import train
 
 
-@flow(name="distill", flow_run_name="distill {folder}", persist_result=False)
+def _run_name() -> str:
+    return f"distill {Path(flow_run.parameters['folder']).name}"
+
+
+@flow(name="distill", flow_run_name=_run_name, persist_result=False)
 def distill(folder: str) -> dict[str, Any]:
     """Run all rounds of the run in `folder`; whatever is already there is not done again.
 
