@@ -25,6 +25,10 @@ class RunError(FireOpdError):
     """A run folder cannot be used: another spec, another owner, too little disk."""
 
 
+class StoreError(FireOpdError):
+    """The store of published prompt sets and models cannot be reached, or holds something altered."""
+
+
 class StaleWeightsError(FireOpdError):
     """An engine that was given new weights still computes with other ones."""
 

@@ -2,6 +2,17 @@
 
 from fire_opd.prompts.order import round_prompts
 from fire_opd.prompts.prepare import prepare_prompts
+from fire_opd.prompts.publish import PromptSet, find_prompts, publish_prompts, published_prompts
 from fire_opd.prompts.read import Problems, RawPrompt, read_prompts
 
-__all__ = ["Problems", "RawPrompt", "prepare_prompts", "read_prompts", "round_prompts"]
+__all__ = [
+    "Problems",
+    "PromptSet",
+    "RawPrompt",
+    "find_prompts",
+    "prepare_prompts",
+    "publish_prompts",
+    "published_prompts",
+    "read_prompts",
+    "round_prompts",
+]

@@ -1,17 +1,15 @@
 """The prepare stage: check both prompt sets, route, tokenise, and write them as tables, streaming throughout."""
 
-import hashlib
-from array import array
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from fire_opd.errors import PromptError
 from fire_opd.models import load_tokenizer
+from fire_opd.prompts.fingerprint import SetFingerprint
 from fire_opd.prompts.read import Problems, RawPrompt, read_prompts
 from fire_opd.prompts.render import Renderer
 from fire_opd.records import PROMPT
@@ -42,7 +40,7 @@ def prepare_prompts(spec: RunSpec, out: Path, tick: Tick) -> dict[str, Any]:
     for path, counts in ((spec.evaluation.path, evaluation), (spec.prompts.path, training)):
         if not counts["kept"]:
             raise PromptError(f"{path}: no prompt is left: {counts}")
-    return {"training": training, "evaluation": evaluation, "fingerprint": preparation.fingerprint()}
+    return {"training": training, "evaluation": evaluation, "fingerprint": preparation.fingerprint.hexdigest()}
 
 
 class _Preparation:
@@ -52,7 +50,7 @@ class _Preparation:
         self._renderer = renderer
         self._tick = tick
         self._held_out: set[int] = set()
-        self._identities = array("Q")  # 8 bytes a prompt: a set may have millions
+        self.fingerprint = SetFingerprint()  # of the training set
         self._route = {domain: name for name, teacher in spec.teachers.items() for domain in teacher.domains}
         self._default = next((name for name, teacher in spec.teachers.items() if not teacher.domains), None)
 
@@ -65,10 +63,6 @@ class _Preparation:
                 writer.write_table(pa.Table.from_pylist(rows, schema=PROMPT))
                 counts["kept"] += len(rows)
         return counts
-
-    def fingerprint(self) -> str:
-        """Of the training set: over sorted prompts with what belongs to them."""
-        return hashlib.blake2b(np.sort(np.array(self._identities, "<u8")).tobytes(), digest_size=16).hexdigest()
 
     def _unique(self, path: str, counts: dict[str, int], training: bool) -> Iterator[RawPrompt]:
         """Rows that are valid, not repeated and not held out."""
@@ -115,7 +109,7 @@ class _Preparation:
                     self.problems.add(path, prompt.line, "prompt", reason)
                 continue
             if training:
-                self._identities.append(_identity(prompt, teacher))
+                self.fingerprint.add(prompt, teacher)
             rows.append(
                 {
                     "prompt": prompt.fingerprint,
@@ -154,8 +148,3 @@ def _batches(prompts: Iterator[RawPrompt]) -> Iterator[list[RawPrompt]]:
             batch, characters = [], 0
     if batch:
         yield batch
-
-
-def _identity(prompt: RawPrompt, teacher: str | None) -> int:
-    text = "\x1f".join((prompt.fingerprint, prompt.answer or "", prompt.domain or "", teacher or ""))
-    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big")

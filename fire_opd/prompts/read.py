@@ -92,20 +92,26 @@ class Problems:
             raise PromptError(f"{self._count} bad line(s), nothing was used:\n  {shown}{rest}")
 
 
-def read_prompts(path: str, problems: Problems) -> Iterator[RawPrompt]:
+def read_prompts(path: str, problems: Problems, shown: str | None = None) -> Iterator[RawPrompt]:
     """Yield the valid rows of the set at `path`; the others are noted in `problems`.
+
+    Args:
+        path: local or any fsspec URL.
+        problems: collects what is wrong.
+        shown: the name that messages give the file, where it is a copy.
 
     Raises:
         PromptError: the file cannot be opened, or is neither JSONL nor Parquet.
     """
+    shown = shown or path
     with _open(path) as file:
         try:
-            for line, row in _parquet(file) if path.endswith(".parquet") else _jsonl(path, file, problems):
-                prompt = _validate(path, line, row, problems)
+            for line, row in _parquet(file) if path.endswith(".parquet") else _jsonl(shown, file, problems):
+                prompt = _validate(shown, line, row, problems)
                 if prompt is not None:
                     yield prompt
         except (OSError, ValueError) as error:
-            raise PromptError(f"{path}: cannot be read: {error}; expected JSONL or Parquet (*.parquet)") from error
+            raise PromptError(f"{shown}: cannot be read: {error}; expected JSONL or Parquet (*.parquet)") from error
 
 
 def _open(path: str) -> BinaryIO:

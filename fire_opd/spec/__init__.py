@@ -1,6 +1,7 @@
 """What a run is: one frozen model, importable without torch. Defaults are the paper's recipe."""
 
 from fire_opd.spec.checks import check_models, check_prompts
+from fire_opd.spec.gate import GateSpec
 from fire_opd.spec.load import dump_spec, load_spec, spec_values
 from fire_opd.spec.model import (
     Device,
@@ -25,6 +26,7 @@ __all__ = [
     "Device",
     "EvaluationSpec",
     "FilterSpec",
+    "GateSpec",
     "LossSpec",
     "ModelSpec",
     "PlacementSpec",

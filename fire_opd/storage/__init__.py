@@ -1,4 +1,4 @@
-"""Stage directories that are committed or not there, and the folder of a run."""
+"""Stage directories that are committed or not there, the folder of a run, and the store of what is published."""
 
 from fire_opd.storage.commit import StageWriter, commit_stage
 from fire_opd.storage.manifest import (
@@ -11,18 +11,30 @@ from fire_opd.storage.manifest import (
     verify_files,
 )
 from fire_opd.storage.models import model_digest
+from fire_opd.storage.places import runs_folder, state_folder
+from fire_opd.storage.promotion import Promoted, fetch_model, promote, publish_model, read_promoted
 from fire_opd.storage.run import Run
+from fire_opd.storage.store import Store, open_store
 
 __all__ = [
     "FileEntry",
     "Manifest",
+    "Promoted",
     "Run",
     "StageWriter",
+    "Store",
     "commit_stage",
     "directory_digest",
+    "fetch_model",
     "model_digest",
+    "open_store",
+    "promote",
+    "publish_model",
     "read_manifest",
+    "read_promoted",
     "retire",
     "retired_manifest",
+    "runs_folder",
+    "state_folder",
     "verify_files",
 ]

@@ -1,0 +1,127 @@
+"""Publish prompt sets: check, fingerprint, copy into the store under the fingerprint; equal content is one set.
+
+prompts/<name>/<fingerprint>/<sha256>.jsonl | .parquet      the file as it was given
+prompts/<name>/<fingerprint>/set.json                             written last: without it there is no set
+"""
+
+import re
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import fsspec
+from pydantic import BaseModel, ConfigDict
+
+from fire_opd.errors import PromptError
+from fire_opd.prompts.fingerprint import SetFingerprint
+from fire_opd.prompts.read import Problems, read_prompts
+from fire_opd.storage import Store
+from fire_opd.storage.manifest import file_entry
+
+_NAME = re.compile(r"[a-z0-9][a-z0-9._-]*")
+PUBLISHED = "prompts"
+
+
+class PromptSet(BaseModel):
+    """A published set."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    name: str
+    fingerprint: str
+    file: str
+    prompts: int
+    size: int
+    sha256: str
+
+    @property
+    def reference(self) -> str:
+        """`name/fingerprint`: how flows and events name the set."""
+        return f"{self.name}/{self.fingerprint}"
+
+    @property
+    def folder(self) -> str:
+        """Key of the set's folder in the store."""
+        return f"{PUBLISHED}/{self.reference}"
+
+
+def publish_prompts(store: Store, path: str, name: str) -> PromptSet:
+    """Check the file at `path` and put it into the store; a set that is there already is returned as it is.
+
+    What is checked and what is stored are one local copy, so that a file that still changes cannot slip through.
+
+    Args:
+        store: where to.
+        path: JSONL or Parquet, local or at any fsspec URL.
+        name: of the set, such as `support-tickets`.
+
+    Raises:
+        PromptError: the name is not usable, the file cannot be read, has bad lines or no prompt.
+    """
+    if not _NAME.fullmatch(name):
+        raise PromptError(f"name {name!r}: expected lower-case letters, digits, `.`, `-` and `_`")
+    suffix = ".parquet" if path.endswith(".parquet") else ".jsonl"
+    with tempfile.TemporaryDirectory(prefix="fire-opd-") as folder:
+        copy = Path(folder) / f"prompts{suffix}"
+        _fetch(path, copy)
+        fingerprint = _checked(copy, path)
+        entry = file_entry(copy)
+        made = PromptSet(
+            name=name,
+            fingerprint=fingerprint.hexdigest(),
+            file=f"{entry.sha256}{suffix}",  # two publishers of equal content may bring different files
+            prompts=len(fingerprint),
+            size=entry.size,
+            sha256=entry.sha256,
+        )
+        there = _find(store, made.folder)
+        if there is None:
+            store.upload(copy, f"{made.folder}/{made.file}")
+            store.write_json(f"{made.folder}/set.json", made.model_dump(), None)
+            there = _find(store, made.folder)  # of two publishers the first one's file counts
+    return there or made
+
+
+def find_prompts(store: Store, reference: str) -> PromptSet:
+    """The published set `name/fingerprint`.
+
+    Raises:
+        PromptError: there is none; the message lists those of the name.
+    """
+    found = _find(store, f"{PUBLISHED}/{reference}") if re.fullmatch(r"[^/]+/[0-9a-f]{32}", reference) else None
+    if found is None:
+        known = ", ".join(sorted(s.reference for s in published_prompts(store))) or "none"
+        raise PromptError(f"prompt set {reference!r}: not published; expected name/fingerprint, of these: {known}")
+    return found
+
+
+def published_prompts(store: Store) -> Iterator[PromptSet]:
+    """All published sets."""
+    for item in store.items(PUBLISHED):
+        if item.key.endswith("/set.json"):
+            found = _find(store, item.key.removesuffix("/set.json"))
+            if found is not None:
+                yield found
+
+
+def _find(store: Store, folder: str) -> PromptSet | None:
+    read = store.read_json(f"{folder}/set.json")
+    return PromptSet.model_validate(read[0]) if read else None
+
+
+def _fetch(path: str, copy: Path) -> None:
+    try:
+        with fsspec.open(path, "rb") as source, copy.open("wb") as target:
+            shutil.copyfileobj(source, target, 1 << 20)
+    except Exception as error:  # each store has errors of its own
+        raise PromptError(f"{path}: cannot be read: {type(error).__name__}: {error}") from error
+
+
+def _checked(copy: Path, path: str) -> SetFingerprint:
+    problems, fingerprint = Problems(), SetFingerprint()
+    for prompt in read_prompts(str(copy), problems, shown=path):
+        fingerprint.add(prompt, prompt.teacher)
+    problems.check()
+    if not len(fingerprint):
+        raise PromptError(f"{path}: has no prompt")
+    return fingerprint

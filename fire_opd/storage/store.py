@@ -1,0 +1,214 @@
+"""Published things under one URL: a local folder, or an S3 prefix whose endpoint and credentials botocore finds.
+
+What is published is content-addressed and never changes; what changes (which model is promoted, which set was used) is
+one small JSON object, written only if it is still what the writer saw (If-Match on S3, lock and rename locally).
+"""
+
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import fsspec
+
+from fire_opd.errors import StoreError
+from fire_opd.storage.places import store_url
+
+
+@dataclass(frozen=True)
+class Item:
+    """A file in the store. `version` changes whenever its content may have."""
+
+    key: str
+    size: int
+    version: str
+
+
+class Store(Protocol):
+    """What the project asks of a store. Keys are relative paths with `/`."""
+
+    def url(self, key: str) -> str:
+        """Where fsspec finds `key`."""
+        ...
+
+    def read_json(self, key: str) -> tuple[dict[str, Any], str] | None:
+        """The object at `key` and its version, or None."""
+        ...
+
+    def write_json(self, key: str, value: dict[str, Any], seen: str | None) -> bool:
+        """Write `value` if `key` is still at version `seen` (None: still absent); False when somebody was faster."""
+        ...
+
+    def upload(self, file: Path, key: str) -> None:
+        """Copy a file into the store; the copy's size is checked."""
+        ...
+
+    def items(self, prefix: str) -> list[Item]:
+        """All files below `prefix`, sorted by key."""
+        ...
+
+
+def open_store(url: str | None = None) -> Store:
+    """The store at `url`, by default the one that the environment names.
+
+    Raises:
+        StoreError: the URL is neither a local path nor s3://bucket/prefix.
+    """
+    url = (url or store_url()).rstrip("/")
+    if url.startswith("s3://"):
+        return S3Store(url)
+    if "://" in url:
+        raise StoreError(f"store {url}: expected a local folder or s3://bucket/prefix (FIRE_OPD_STORE)")
+    return LocalStore(Path(url).resolve())
+
+
+class LocalStore:
+    """A folder."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def url(self, key: str) -> str:
+        """As in `Store`."""
+        return str(self.root / key)
+
+    def read_json(self, key: str) -> tuple[dict[str, Any], str] | None:
+        """As in `Store`; the version is the digest of the bytes."""
+        try:
+            data = (self.root / key).read_bytes()
+        except FileNotFoundError:
+            return None
+        return _parse(self.url(key), data), hashlib.sha256(data).hexdigest()
+
+    def write_json(self, key: str, value: dict[str, Any], seen: str | None) -> bool:
+        """As in `Store`; all writers of this store take one lock."""
+        with self._locked():
+            current = self.read_json(key)
+            if (current[1] if current else None) != seen:
+                return False
+            with self._replacing(key) as temporary:
+                temporary.write_bytes(_bytes(value))
+            return True
+
+    def upload(self, file: Path, key: str) -> None:
+        """As in `Store`."""
+        with self._replacing(key) as temporary:
+            shutil.copyfile(file, temporary)
+            if temporary.stat().st_size != file.stat().st_size:
+                raise StoreError(f"{self.url(key)}: was cut while {file} was copied; is the disk full?")
+
+    def items(self, prefix: str) -> list[Item]:
+        """As in `Store`; the version is the modification time."""
+        found = [file for file in sorted((self.root / prefix).rglob("*")) if file.is_file() and file.name[0] != "."]
+        return [Item(str(f.relative_to(self.root)), f.stat().st_size, str(f.stat().st_mtime_ns)) for f in found]
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        self.root.mkdir(parents=True, exist_ok=True)
+        with (self.root / ".lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+
+    @contextmanager
+    def _replacing(self, key: str) -> Iterator[Path]:
+        """A temporary file that becomes `key` when the block ends without an error."""
+        final = self.root / key
+        final.parent.mkdir(parents=True, exist_ok=True)
+        temporary = final.with_name(f".{final.name}.{uuid.uuid4().hex}")
+        try:
+            yield temporary
+            with temporary.open("rb") as written:
+                os.fsync(written.fileno())
+            temporary.replace(final)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+class S3Store:
+    """A prefix of a bucket. Conditional writes need a server that has them; AWS and most others do."""
+
+    def __init__(self, url: str) -> None:
+        self.root = url
+        self._files = fsspec.filesystem("s3", use_listings_cache=False)
+
+    def url(self, key: str) -> str:
+        """As in `Store`."""
+        return f"{self.root}/{key}"
+
+    def read_json(self, key: str) -> tuple[dict[str, Any], str] | None:
+        """As in `Store`; the version is the ETag."""
+        while True:  # until no writer came between the two reads
+            try:
+                before = self._etag(key)
+                data = self._files.cat_file(self.url(key))
+                if self._etag(key) == before:
+                    return _parse(self.url(key), data), before
+            except FileNotFoundError:
+                return None
+            except OSError as error:
+                raise _unreachable(self.url(key), error) from error
+
+    def write_json(self, key: str, value: dict[str, Any], seen: str | None) -> bool:
+        """As in `Store`, by If-None-Match or If-Match."""
+        from botocore.exceptions import ClientError
+
+        bucket, name, _ = self._files.split_path(self.url(key))
+        condition = {"IfNoneMatch": "*"} if seen is None else {"IfMatch": seen}
+        try:
+            self._files.call_s3("put_object", Bucket=bucket, Key=name, Body=_bytes(value), **condition)
+        except (ClientError, OSError) as error:
+            cause = error if isinstance(error, ClientError) else error.__cause__
+            code = cause.response["Error"]["Code"] if isinstance(cause, ClientError) else ""
+            if code in ("PreconditionFailed", "ConditionalRequestConflict", "NoSuchKey", "412", "409", "404"):
+                return False
+            raise _unreachable(self.url(key), error) from error
+        return True
+
+    def upload(self, file: Path, key: str) -> None:
+        """As in `Store`."""
+        try:
+            self._files.put_file(str(file), self.url(key))
+            size = self._files.info(self.url(key))["size"]
+        except OSError as error:
+            raise _unreachable(self.url(key), error) from error
+        if size != file.stat().st_size:
+            raise StoreError(f"{self.url(key)}: has {size} bytes after the upload of {file}; upload it again")
+
+    def items(self, prefix: str) -> list[Item]:
+        """As in `Store`; the version is the ETag."""
+        try:
+            found = self._files.find(self.url(prefix), detail=True)
+        except OSError as error:
+            raise _unreachable(self.url(prefix), error) from error
+        start = len(self.root.removeprefix("s3://")) + 1
+        return sorted(
+            (Item(path[start:], info["size"], info["ETag"]) for path, info in found.items()), key=lambda item: item.key
+        )
+
+    def _etag(self, key: str) -> str:
+        return str(self._files.info(self.url(key), refresh=True)["ETag"])
+
+
+def _bytes(value: dict[str, Any]) -> bytes:
+    return (json.dumps(value, indent=1, sort_keys=True) + "\n").encode()
+
+
+def _parse(url: str, data: bytes) -> dict[str, Any]:
+    try:
+        value = json.loads(data)
+    except ValueError as error:
+        raise StoreError(f"{url}: not JSON: {error}; restore it from a backup or an older version") from error
+    if not isinstance(value, dict):
+        raise StoreError(f"{url}: expected a JSON object, found {type(value).__name__}")
+    return value
+
+
+def _unreachable(url: str, error: Exception) -> StoreError:
+    return StoreError(f"{url}: {type(error).__name__}: {error}; check FIRE_OPD_STORE, the endpoint and the credentials")
