@@ -7,7 +7,7 @@ export HF_HUB_OFFLINE ?= 1
 export DO_NOT_TRACK := 1
 export DVC_NO_ANALYTICS := 1
 
-.PHONY: install demo demo-seeds test test-full lint bench clean
+.PHONY: install demo demo-seeds ui test test-full lint bench clean
 
 install: .venv/.installed
 
@@ -19,6 +19,9 @@ demo: install
 
 demo-seeds: install
 	python -m benchmarks.demo_seeds
+
+ui: install
+	python -m infra.ui
 
 test: install
 	python -m pytest -m "not full and not gpu"

@@ -9,7 +9,7 @@ import typer
 from rich.console import Console
 
 from fire_opd.errors import FireOpdError, SpecError
-from fire_opd.spec import RunSpec, check_models, check_prompts, dump_spec, load_spec
+from fire_opd.spec import RunSpec, check_models, dump_spec, read_spec
 from fire_opd.storage import Run
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
@@ -20,13 +20,12 @@ Round = Annotated[
 ]
 Override = Annotated[list[str] | None, typer.Option("-S", help="Override a spec field, such as -S train.lr=2e-6.")]
 SpecFile = Annotated[str, typer.Argument(help="YAML file, or the name of a preset.", metavar="SPEC")]
-PRESETS = Path(__file__).parent / "spec" / "presets"
 
 
 @app.command("show-config")
 def show_config(spec: SpecFile = "qwen3-1.7b-from-4b", overrides: Override = None) -> None:
     """Print the resolved spec, every default written out."""
-    typer.echo(dump_spec(_read_spec(spec, overrides)), nl=False)
+    typer.echo(dump_spec(read_spec(spec, overrides or ())), nl=False)
 
 
 @app.command()
@@ -37,7 +36,7 @@ def run(
     dry_run: Annotated[bool, typer.Option(help="Check everything, print the resolved spec, start nothing.")] = False,
 ) -> None:
     """Run all rounds; the same command resumes, and a finished run is a no-op."""
-    resolved = _read_spec(spec, overrides)
+    resolved = read_spec(spec, overrides or ())
     start(resolved, folder, dry_run)
 
 
@@ -129,13 +128,11 @@ def report(folder: Folder) -> None:
 
 def start(spec: RunSpec, folder: Path, dry_run: bool) -> None:
     """Check the spec and the machine, create the run folder, and become the flow's process."""
-    check_models(spec)
     if dry_run:
+        check_models(spec)
         typer.echo(dump_spec(spec), nl=False)
         return
-    check_prompts(spec)
-    opened = Run.create(folder, spec)
-    opened.check_disk()
+    opened = Run.start(folder, spec)
     # Replacing this process keeps signals simple, and keeps the library free of Prefect.
     os.execv(sys.executable, [sys.executable, "-m", "flows.main", str(opened.folder)])
 
@@ -149,14 +146,6 @@ def main() -> None:
         console.print(f"[bold red]{type(error).__name__}[/]: ", end="")
         console.print(str(error), markup=False, highlight=False)
         sys.exit(1)
-
-
-def _read_spec(name: str, overrides: list[str] | None) -> RunSpec:
-    path = Path(name) if Path(name).suffix in (".yaml", ".yml") else PRESETS / f"{name}.yaml"
-    if not path.is_file():
-        known = ", ".join(sorted(preset.stem for preset in PRESETS.glob("*.yaml")))
-        raise SpecError(f"{name}: no such spec file or preset; presets: {known}")
-    return load_spec(path, overrides or [])
 
 
 def _cold(folder: Path, stage: str, round: int = 0, teacher: str = "") -> None:

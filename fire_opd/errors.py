@@ -26,7 +26,11 @@ class RunError(FireOpdError):
 
 
 class StoreError(FireOpdError):
-    """The store of published prompt sets and models cannot be reached, or holds something altered."""
+    """The store of published prompt sets and models holds something that is not right."""
+
+
+class StoreUnreachable(StoreError):
+    """The store did not answer, or refused. Worth a retry."""
 
 
 class StaleWeightsError(FireOpdError):

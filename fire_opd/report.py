@@ -106,7 +106,8 @@ def _pick(metrics: dict[str, Any]) -> dict[str, Any]:
     return {"greedy": metrics.get("greedy"), "sampled": sampled}
 
 
-def _headline(accuracy: dict[str, Any]) -> float:
+def headline(accuracy: dict[str, Any]) -> float:
+    """Greedy accuracy where it was decoded, else the mean over samples."""
     value = accuracy["sampled"] if accuracy["greedy"] is None else accuracy["greedy"]
     return float(value)
 
@@ -116,13 +117,13 @@ def _greedy(summary: dict[str, Any]) -> bool:
 
 
 def _accuracies(accuracy: dict[str, Any], domains: list[str]) -> list[str]:
-    parts = [f"{_headline(accuracy['by_domain'][d]):.0%}" if d in accuracy["by_domain"] else "" for d in domains]
-    return [f"{_headline(accuracy):.1%}", *parts, "" if accuracy["sampled"] is None else f"{accuracy['sampled']:.0%}"]
+    parts = [f"{headline(accuracy['by_domain'][d]):.0%}" if d in accuracy["by_domain"] else "" for d in domains]
+    return [f"{headline(accuracy):.1%}", *parts, "" if accuracy["sampled"] is None else f"{accuracy['sampled']:.0%}"]
 
 
 def _percent(accuracy: dict[str, Any]) -> str:
-    parts = ", ".join(f"{name} {_headline(part):.1%}" for name, part in accuracy["by_domain"].items())
-    return f"{_headline(accuracy):.1%}" + (f" ({parts})" if parts else "")
+    parts = ", ".join(f"{name} {headline(part):.1%}" for name, part in accuracy["by_domain"].items())
+    return f"{headline(accuracy):.1%}" + (f" ({parts})" if parts else "")
 
 
 def _cost(run: Run, number: int) -> dict[str, float]:
@@ -139,12 +140,12 @@ def _draw(summary: dict[str, Any], file: Path) -> None:
     trained = [figures for figures in rounds if figures["round"]]
     figure = Figure(figsize=(11, 6.5), layout="constrained")
     accuracy, kept, divergence, length = figure.subplots(2, 2).flat
-    accuracy.plot([r["round"] for r in rounds], [_headline(r["accuracy"]) for r in rounds], "k-", lw=2, label="student")
+    accuracy.plot([r["round"] for r in rounds], [headline(r["accuracy"]) for r in rounds], "k-", lw=2, label="student")
     for name in sorted(rounds[0]["accuracy"]["by_domain"]) if rounds else ():
-        values = [_headline(r["accuracy"]["by_domain"][name]) for r in rounds]
+        values = [headline(r["accuracy"]["by_domain"][name]) for r in rounds]
         accuracy.plot([r["round"] for r in rounds], values, lw=1, label=f"student, {name}")
     for name, teacher in summary["teachers"].items():
-        best = max(map(_headline, teacher["by_domain"].values()), default=_headline(teacher))
+        best = max(map(headline, teacher["by_domain"].values()), default=headline(teacher))
         accuracy.axhline(best, ls=":", lw=1, label=f"teacher {name}, best domain", c="gray")
     accuracy.set(title="accuracy on held-out prompts", xlabel="round", ylim=(0, 1.05))
     accuracy.legend(loc="lower right", fontsize=8)

@@ -1,15 +1,16 @@
 """The main job: prompts in, a better student out."""
 
-from pathlib import Path
 from typing import Any
 
 from prefect import flow
 from prefect.logging import get_run_logger
 from prefect.runtime import flow_run
 
-from fire_opd.engines.crew import Crew
 from fire_opd.report import round_line, write_report
 from fire_opd.storage import Run
+from flows.forms import SpecForm
+from flows.workshop import crew_of, run_folder, start_run
+from tasks.artifacts import Board
 from tasks.baseline import baseline
 from tasks.evaluate import evaluate
 from tasks.init import init
@@ -20,19 +21,33 @@ from tasks.select import select
 from tasks.train import train
 
 
-def _run_name() -> str:
-    return f"distill {Path(flow_run.parameters['folder']).name}"
+def _name() -> str:
+    return f"distill {run_folder(flow_run.parameters['run'], 'distill').name}"
 
 
-@flow(name="distill", flow_run_name=_run_name, persist_result=False)
-def distill(folder: str) -> dict[str, Any]:
-    """Run all rounds of the run in `folder`; whatever is already there is not done again.
+@flow(name="distill", flow_run_name=_name, persist_result=False)
+def distill(spec: SpecForm = SpecForm(), run: str = "") -> dict[str, Any]:
+    """Distil a student on policy, round by round. Retry or run again to go on after the last complete stage.
+
+    Args:
+        spec: What to run: a preset, and what differs from it.
+        run: Name of the run, a folder below the folder of runs; a name that exists goes on. Empty: a new one.
+    """
+    started = start_run(spec, run_folder(run, "distill"))
+    board = Board(started)
+    summary = distil(started, board)
+    board.show_report()
+    return summary
+
+
+def distil(run: Run, board: Board) -> dict[str, Any]:
+    """All rounds of a run; whatever is already there is not done again.
 
     Returns:
         The summary that `report/summary.json` holds.
     """
-    run, log = Run.open(Path(folder)), get_run_logger()
-    with Crew(run, log=log.info) as crew:
+    log = get_run_logger()
+    with crew_of(run) as crew:
         prepare(crew)
         for teacher in run.spec.teachers:
             baseline(crew, teacher)  # before the others take their share of the device
@@ -40,6 +55,7 @@ def distill(folder: str) -> dict[str, Any]:
         init(crew)
         evaluate(crew, 0)
         log.info(round_line(run, 0))
+        board.show_round(0)
         for n in range(1, run.spec.rounds.count + 1):
             rollout(crew, n)
             score(crew, n)
@@ -47,4 +63,6 @@ def distill(folder: str) -> dict[str, Any]:
             train(crew, n)
             evaluate(crew, n)
             log.info(round_line(run, n))
+            board.show_round(n)
+            crew.end_round()
     return write_report(run)

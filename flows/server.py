@@ -45,12 +45,17 @@ def prefect_api(folder: Path, deadline: float = 180) -> str:
     environment = {**os.environ, "PREFECT_UI_API_URL": f"{address}/api"}
     server = GuardedProcess(command, folder / "logs" / "prefect-server.log", environment)
     atexit.register(server.close)
-    _wait_healthy(server, address, deadline)
+    wait_healthy(server, address, deadline)
     os.environ["PREFECT_API_URL"] = f"{address}/api"
     return os.environ["PREFECT_API_URL"]
 
 
-def _wait_healthy(server: GuardedProcess, address: str, deadline: float) -> None:
+def wait_healthy(server: GuardedProcess, address: str, deadline: float) -> None:
+    """Return when the server answers.
+
+    Raises:
+        RunError: it ended, or did not answer within `deadline` seconds.
+    """
     until = time.monotonic() + deadline
     while time.monotonic() < until:
         if server.exit_status is not None:

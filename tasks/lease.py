@@ -14,14 +14,13 @@ import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 from uuid import UUID
 
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.actions import GlobalConcurrencyLimitCreate
+from prefect.client.schemas.objects import ConcurrencyLeaseHolder
 from prefect.exceptions import ObjectAlreadyExists, ObjectNotFound, PrefectHTTPStatusError
-from prefect.types._concurrency import ConcurrencyLeaseHolder
 
 from fire_opd.spec import RunSpec
 from fire_opd.storage import state_folder
@@ -60,34 +59,20 @@ class Devices:
         names: of `device_names`.
         owner: the flow run.
         folder: the run's folder, for whoever looks at the note of the lease.
-        give_back: called when another run waits for the devices, or has them: must free their memory.
         log: one line a change of hands.
+
+    `give_back`, which the methods take, frees the devices' memory; it is called before they are waited for or let go.
     """
 
     def __init__(
-        self,
-        names: Sequence[str],
-        owner: UUID,
-        folder: Path,
-        give_back: Callable[[], None],
-        log: Callable[[str], None] = lambda line: None,
+        self, names: Sequence[str], owner: UUID, folder: Path, log: Callable[[str], None] = lambda line: None
     ) -> None:
         self.names = list(names)
         self._holder = ConcurrencyLeaseHolder(type="flow_run", id=owner)
-        self._folder, self._give_back, self._log = folder, give_back, log
+        self._folder, self._log = folder, log
         self._slot: _Slot | None = None
 
-    def __enter__(self) -> Self:
-        ensure_limits(self.names)
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._give_back()
-        self.release()
-
-    def hold(self) -> float:
+    def hold(self, give_back: Callable[[], None]) -> float:
         """Return when this run holds its devices; also when a lease was lost while the server was away.
 
         Returns:
@@ -98,8 +83,9 @@ class Devices:
         begun = time.monotonic()
         if self._slot:
             self._log(f"the lease of {', '.join(self.names)} was lost; asking for it again")
-            self._give_back()
+            give_back()
             self.release()
+        ensure_limits(self.names)
         door = _Slot([_door(name) for name in self.names], self._holder)
         door.take()
         try:
@@ -110,18 +96,18 @@ class Devices:
         finally:
             door.release()
         self._slot = slot
-        waited = time.monotonic() - begun
-        self._log(f"holds {', '.join(self.names)} (flow run {self._holder.id}, pid {os.getpid()}; waited {waited:.1f} s)")
+        waited = round(time.monotonic() - begun, 3)
+        self._log(
+            f"holds {', '.join(self.names)} (flow run {self._holder.id}, pid {os.getpid()}; waited {waited:.1f} s)"
+        )
         return waited
 
-    def pass_on(self) -> bool:
+    def pass_on(self, give_back: Callable[[], None]) -> None:
         """At the end of a round: when another run waits, free the memory and let it have the devices."""
-        if not self._slot or not self._wanted():
-            return False
-        self._give_back()
-        self.release()
-        self._log(f"gave {', '.join(self.names)} to the run that waited")
-        return True
+        if self._slot and self._wanted():
+            give_back()
+            self.release()
+            self._log(f"gave {', '.join(self.names)} to the run that waits for it")
 
     def release(self) -> None:
         """Give up the lease."""
@@ -168,7 +154,7 @@ class _Slot:
         self.names = list(names)
         self.lost = False
         self._holder, self._on_renewal = holder, on_renewal
-        self._lease: UUID | None = None
+        self._lease: UUID
         self._released = threading.Event()
         self._thread: threading.Thread | None = None
 
@@ -202,10 +188,9 @@ class _Slot:
         self._released.set()
         if self._thread and self._thread is not threading.current_thread():
             self._thread.join(timeout=5)
-        if self._lease and not self.lost:
+        if not self.lost:
             with get_client(sync_client=True) as client:
                 _ignoring_gone(lambda: client.release_concurrency_slots_with_lease(self._lease))
-        self._lease = None
 
     def _renew(self) -> None:
         while not self._released.wait(_RENEW_SECONDS):
@@ -231,4 +216,3 @@ def _ignoring_gone(call: Callable[[], Any]) -> None:
 
 def _door(name: str) -> str:
     return f"{name}.door"
-

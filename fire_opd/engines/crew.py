@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
 from fire_opd.engines.execute import execute
 from fire_opd.engines.local import Local
@@ -20,11 +20,44 @@ from fire_opd.storage import Run, read_manifest, retire
 Log = Callable[[str], None]
 
 
+class Claim(Protocol):
+    """A run's claim on the devices that its engines use; `give_back` frees their memory."""
+
+    def hold(self, give_back: Callable[[], None]) -> float:
+        """Return when the run may use the devices, with the seconds it waited."""
+        ...
+
+    def pass_on(self, give_back: Callable[[], None]) -> None:
+        """Let another run have them, if one waits."""
+        ...
+
+    def release(self) -> None:
+        """Give them up."""
+        ...
+
+
+class Unshared:
+    """The claim of a command that is alone on its machine."""
+
+    def hold(self, give_back: Callable[[], None]) -> float:
+        """At once."""
+        return 0.0
+
+    def pass_on(self, give_back: Callable[[], None]) -> None:
+        """Nobody waits."""
+
+    def release(self) -> None:
+        """Nothing is held."""
+
+
 class Crew:
     """Runs jobs of one run. Resident engines live until `close()`; a dead one is replaced at the next job."""
 
-    def __init__(self, run: Run, *, resident: bool = True, log: Log = lambda line: None) -> None:
+    def __init__(
+        self, run: Run, *, claim: Claim | None = None, resident: bool = True, log: Log = lambda line: None
+    ) -> None:
         self.run = run
+        self._claim = claim or Unshared()
         self._resident = resident
         self._log = log
         self._engines: dict[str, EngineProcess] = {}
@@ -44,6 +77,7 @@ class Crew:
         """
         if read_manifest(self.run.path(f"rounds/{self.run.spec.rounds.count}/evaluation")):
             return
+        self._claim.hold(self.give_back)
         for role in roles:
             if self._stays(role, "") and role not in self._engines:
                 self._engines[role] = _spawn(self.run, role, "")
@@ -62,15 +96,25 @@ class Crew:
             placement = self.run.spec.placement
             devices = len(getattr(placement, job.stage.role).devices) if _on_gpu(job) else 0
             file = self.run.path(f"ledger/{round}/{job.label}.json")
+            waited = 0.0 if job.stage.role in ("local", "preparer") else self._claim.hold(self.give_back)
             with recorded(file, devices=devices, price_per_hour=placement.gpu_price_per_hour) as attempt:
-                attempt |= self._delegate(job, tick)
+                attempt |= {"waited": waited, **self._delegate(job, tick)}
         self._retire(job)
         return job.metrics()
 
-    def close(self) -> None:
-        """End all engines; returns when no process of theirs is left."""
+    def end_round(self) -> None:
+        """Between two rounds another run that waits for the devices may have them."""
+        self._claim.pass_on(self.give_back)
+
+    def give_back(self) -> None:
+        """Free the memory of the devices: all engines end; the next job of each starts it again."""
         while self._engines:
             self._engines.popitem()[1].close()
+
+    def close(self) -> None:
+        """End all engines and give up the devices; returns when no process of theirs is left."""
+        self.give_back()
+        self._claim.release()
 
     def _delegate(self, job: Job, tick: Tick) -> dict[str, Any]:
         role, placement = job.stage.role, self.run.spec.placement

@@ -104,6 +104,21 @@ def published_prompts(store: Store) -> Iterator[PromptSet]:
                 yield found
 
 
+def claim_prompts(store: Store, published: PromptSet, model: str, claim: dict[str, str]) -> dict[str, str]:
+    """Claim a set for one retraining of `model`: the first claim is kept and returned to all who come later."""
+    key = f"{published.folder}/retrained-{model}.json"
+    if store.write_json(key, dict(claim), None):
+        return claim
+    found = claimed(store, published, model)
+    return found or claim_prompts(store, published, model, claim)
+
+
+def claimed(store: Store, published: PromptSet, model: str) -> dict[str, str] | None:
+    """Who retrained `model` on the set, or None."""
+    read = store.read_json(f"{published.folder}/retrained-{model}.json")
+    return read[0] if read else None
+
+
 def _find(store: Store, folder: str) -> PromptSet | None:
     read = store.read_json(f"{folder}/set.json")
     return PromptSet.model_validate(read[0]) if read else None

@@ -2,7 +2,7 @@
 
 from fire_opd.spec.checks import check_models, check_prompts
 from fire_opd.spec.gate import GateSpec
-from fire_opd.spec.load import dump_spec, load_spec, spec_values
+from fire_opd.spec.load import dump_spec, load_spec, read_spec, spec_values
 from fire_opd.spec.model import (
     Device,
     EvaluationSpec,
@@ -44,5 +44,6 @@ __all__ = [
     "check_prompts",
     "dump_spec",
     "load_spec",
+    "read_spec",
     "spec_values",
 ]

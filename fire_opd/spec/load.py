@@ -11,6 +11,8 @@ from pydantic_core import to_jsonable_python
 from fire_opd.errors import SpecError
 from fire_opd.spec.model import FieldPath, RunSpec
 
+_PRESETS = Path(__file__).parent / "presets"
+
 
 def load_spec(path: str | Path, overrides: Sequence[str] = ()) -> RunSpec:
     """Read the YAML file at `path` and apply `overrides` such as `train.lr=2e-6` (values are YAML).
@@ -31,6 +33,19 @@ def load_spec(path: str | Path, overrides: Sequence[str] = ()) -> RunSpec:
         return RunSpec.model_validate(values)
     except ValidationError as error:
         raise SpecError(_explain(path, error)) from None
+
+
+def read_spec(name: str, overrides: Sequence[str] = ()) -> RunSpec:
+    """Load a preset by name, or a YAML file by path.
+
+    Raises:
+        SpecError: there is no such preset or file; and as `load_spec`.
+    """
+    path = Path(name) if Path(name).suffix in (".yaml", ".yml") else _PRESETS / f"{name}.yaml"
+    if not path.is_file():
+        known = ", ".join(sorted(preset.stem for preset in _PRESETS.glob("*.yaml")))
+        raise SpecError(f"{name}: no such spec file or preset; presets: {known}")
+    return load_spec(path, overrides)
 
 
 def dump_spec(spec: RunSpec) -> str:

@@ -21,7 +21,7 @@ from typing import Any
 import yaml
 
 from fire_opd.errors import RunError
-from fire_opd.spec import RunSpec, dump_spec, load_spec
+from fire_opd.spec import RunSpec, check_models, check_prompts, dump_spec, load_spec
 
 SPEC_FILE = "spec.yaml"
 
@@ -69,6 +69,19 @@ class Run:
         temporary.write_text(dump_spec(spec))
         temporary.replace(file)
         return cls(folder.resolve(), spec)
+
+    @classmethod
+    def start(cls, folder: Path, spec: RunSpec) -> "Run":
+        """Check models, prompt sets and disk, and create the run (or open it): all that needs no engine.
+
+        Raises:
+            SpecError, RunError: what would stop the run later.
+        """
+        check_models(spec)
+        check_prompts(spec)
+        run = cls.create(folder, spec)
+        run.check_disk()
+        return run
 
     def path(self, relative: str) -> Path:
         """An absolute path inside the run."""

@@ -18,7 +18,7 @@ from typing import Any, Protocol
 
 import fsspec
 
-from fire_opd.errors import StoreError
+from fire_opd.errors import StoreError, StoreUnreachable
 from fire_opd.storage.places import store_url
 
 
@@ -29,6 +29,7 @@ class Item:
     key: str
     size: int
     version: str
+    modified: float  # seconds since 1970
 
 
 class Store(Protocol):
@@ -107,7 +108,8 @@ class LocalStore:
     def items(self, prefix: str) -> list[Item]:
         """As in `Store`; the version is the modification time."""
         found = [file for file in sorted((self.root / prefix).rglob("*")) if file.is_file() and file.name[0] != "."]
-        return [Item(str(f.relative_to(self.root)), f.stat().st_size, str(f.stat().st_mtime_ns)) for f in found]
+        stats = [(str(file.relative_to(self.root)), file.stat()) for file in found]
+        return [Item(key, stat.st_size, str(stat.st_mtime_ns), stat.st_mtime) for key, stat in stats]
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
@@ -188,9 +190,10 @@ class S3Store:
         except OSError as error:
             raise _unreachable(self.url(prefix), error) from error
         start = len(self.root.removeprefix("s3://")) + 1
-        return sorted(
-            (Item(path[start:], info["size"], info["ETag"]) for path, info in found.items()), key=lambda item: item.key
-        )
+        return [
+            Item(path[start:], info["size"], info["ETag"], info["LastModified"].timestamp())
+            for path, info in sorted(found.items())
+        ]
 
     def _etag(self, key: str) -> str:
         return str(self._files.info(self.url(key), refresh=True)["ETag"])
@@ -210,5 +213,7 @@ def _parse(url: str, data: bytes) -> dict[str, Any]:
     return value
 
 
-def _unreachable(url: str, error: Exception) -> StoreError:
-    return StoreError(f"{url}: {type(error).__name__}: {error}; check FIRE_OPD_STORE, the endpoint and the credentials")
+def _unreachable(url: str, error: Exception) -> StoreUnreachable:
+    return StoreUnreachable(
+        f"{url}: {type(error).__name__}: {error}; check FIRE_OPD_STORE, the endpoint and the credentials"
+    )

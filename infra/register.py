@@ -1,0 +1,142 @@
+"""Put deployments, concurrency limits and automations into the server; twice in a row changes nothing.
+
+What a person changed on the pages (schedules, default parameters, limits) is kept.
+"""
+
+import platform
+import shutil
+import subprocess
+from datetime import timedelta
+from typing import Any, cast
+from uuid import UUID
+
+from prefect import Flow
+from prefect.automations import Automation
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.objects import ConcurrencyLimitConfig, ConcurrencyLimitStrategy, StateType
+from prefect.client.schemas.responses import DeploymentResponse
+from prefect.deployments.runner import RunnerDeployment
+from prefect.events import EventTrigger
+from prefect.events.actions import ChangeFlowRunState, RunDeployment
+from prefect.events.schemas.automations import AutomationCore, Posture
+from prefect.exceptions import ObjectNotFound
+from prefect.schedules import Interval
+from prefect.types.entrypoint import EntrypointType
+
+from flows.distill import distill
+from flows.evaluate import evaluate
+from flows.events import PUBLISHED
+from flows.retrain import retrain
+from flows.watch import watch_prompts
+from tasks.lease import ensure_limits
+
+_CRASH_WINDOW = timedelta(minutes=5)  # ten heartbeats: a server that stalls must not look like a crash
+_WATCH_EVERY = timedelta(minutes=5)
+
+# The flows, what their pages say, and their settings at first.
+_DEPLOYMENTS: list[tuple[Flow[..., Any], str, dict[str, Any]]] = [
+    (distill, "Distil a student on policy: a preset and what differs from it.", {}),
+    (
+        retrain,
+        "Distil the promoted student on a new prompt set and promote the result if it passes the gate. One at a time.",
+        {"concurrency_limit": ConcurrencyLimitConfig(limit=1, collision_strategy=ConcurrencyLimitStrategy.ENQUEUE)},
+    ),
+    (evaluate, "Evaluate a student on a held-out set.", {}),
+    (
+        watch_prompts,
+        "Publish prompt sets that were dropped into the store, and start a retraining on each set that had none.",
+        {"schedule": Interval(_WATCH_EVERY)},
+    ),
+]
+
+
+def deployments() -> list[RunnerDeployment]:
+    """The deployments, with the schedules and parameters that the server already has for them."""
+    return [_deployment(*row) for row in _DEPLOYMENTS]
+
+
+def register() -> dict[str, UUID]:
+    """Register everything; returns the ids of the deployments by name."""
+    ensure_limits(_devices())
+    ids = {deployment.name: cast(UUID, deployment.apply()) for deployment in deployments()}
+    for automation in _automations(ids["retrain"]):
+        _upsert(automation)
+    return ids
+
+
+def _deployment(flow: Flow[..., Any], description: str, settings: dict[str, Any]) -> RunnerDeployment:
+    known = _known(flow.name)
+    if known:
+        settings = {k: v for k, v in settings.items() if k != "schedule"} | {"parameters": known.parameters}
+    made = flow.to_deployment(
+        flow.name, description=description, entrypoint_type=EntrypointType.MODULE_PATH, **settings
+    )
+    return cast(RunnerDeployment, made)
+
+
+def _known(name: str) -> DeploymentResponse | None:
+    with get_client(sync_client=True) as client:
+        try:
+            return client.read_deployment_by_name(f"{name}/{name}")
+        except ObjectNotFound:
+            return None
+
+
+def _devices() -> list[str]:
+    """Limits of this machine: its CPU, and each GPU that its driver lists."""
+    names = [f"cpu@{platform.node()}"]
+    if shutil.which("nvidia-smi"):
+        listed = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, timeout=30, check=False).stdout
+        names += [f"gpu-{number}@{platform.node()}" for number in range(len(listed.splitlines()))]
+    return names
+
+
+def _automations(retrain: UUID) -> list[AutomationCore]:
+    runs = ("heartbeat", "Completed", "Failed", "Cancelled", "Crashed")
+    return [
+        AutomationCore(
+            name="fire-opd: retrain on a new prompt set",
+            description="A published prompt set starts a retraining; an event id that was seen does not.",
+            trigger=EventTrigger(expect={PUBLISHED}, posture=Posture.Reactive, threshold=1),
+            actions=[
+                RunDeployment(
+                    source="selected",
+                    deployment_id=retrain,
+                    parameters={"prompts": {"__prefect_kind": "jinja", "template": "{{ event.payload.reference }}"}},
+                )
+            ],
+        ),
+        AutomationCore(
+            name="fire-opd: show runs without a heartbeat as crashed",
+            description="A flow and its runner died together: nobody else would say so.",
+            trigger=EventTrigger(
+                after={"prefect.flow-run.heartbeat"},
+                expect={f"prefect.flow-run.{state}" for state in runs},
+                match={"prefect.resource.id": "prefect.flow-run.*"},
+                for_each={"prefect.resource.id"},
+                posture=Posture.Proactive,
+                threshold=1,
+                within=_CRASH_WINDOW,
+            ),
+            actions=[
+                ChangeFlowRunState(
+                    state=StateType.CRASHED,
+                    name="Crashed",
+                    message=f"No heartbeat for {_CRASH_WINDOW}; retry to go on.",
+                )
+            ],
+        ),
+    ]
+
+
+def _upsert(wanted: AutomationCore) -> None:
+    """Automations may share a name; ours are found by it and brought up to date."""
+    with get_client(sync_client=True) as client:
+        found = client.read_automations_by_name(wanted.name)
+    if not found:
+        Automation(**wanted.model_dump()).create()
+        return
+    current = Automation.model_validate(found[0], from_attributes=True)
+    for field in ("description", "trigger", "actions"):
+        setattr(current, field, getattr(wanted, field))
+    current.update()

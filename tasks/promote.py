@@ -1,0 +1,32 @@
+"""Put a student into the store, and make it the promoted one."""
+
+from pathlib import Path
+from typing import Any
+
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+
+from fire_opd import storage
+from fire_opd.storage import Promoted, Store
+from tasks.policy import when_store_unreachable
+
+_STORE: dict[str, Any] = {
+    "retries": 5,
+    "retry_delay_seconds": 5,
+    "retry_jitter_factor": 0.5,
+    "retry_condition_fn": when_store_unreachable,
+    "cache_policy": NO_CACHE,
+    "persist_result": False,
+}
+
+
+@task(name="publish student", task_run_name="publish student {model}", **_STORE)
+def publish_student(store: Store, model: str, checkpoint: Path) -> str:
+    """Upload a checkpoint and return its digest."""
+    return storage.publish_model(store, model, checkpoint)
+
+
+@task(name="promote", task_run_name="promote {model} to version {record.version}", **_STORE)
+def promote(store: Store, model: str, record: Promoted, seen: str | None) -> bool:
+    """Make `record` the promoted student, unless somebody was faster."""
+    return storage.promote(store, model, record, seen)
