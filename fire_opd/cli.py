@@ -14,6 +14,9 @@ from fire_opd.storage import Run
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 
+prompts = typer.Typer(no_args_is_help=True, help="Prompt sets in the store.")
+app.add_typer(prompts, name="prompts")
+
 Folder = Annotated[Path, typer.Option("--run", help="Folder of the run.", metavar="DIR")]
 Round = Annotated[
     int, typer.Option("--round", min=0, help="Round number; 0 is the student before training.", metavar="N")
@@ -114,6 +117,15 @@ def verify(folder: Folder) -> None:
         typer.echo(problem)
     typer.echo(f"{len(directories)} stage directories, {len(problems)} problem(s)")
     raise typer.Exit(1 if problems else 0)
+
+
+@prompts.command()
+def publish(
+    file: Annotated[str, typer.Argument(help="JSONL or Parquet, local or at any fsspec URL.")],
+    name: Annotated[str, typer.Option(help="Name of the set, such as support-tickets.")],
+) -> None:
+    """Check a prompt set, put it into the store (FIRE_OPD_STORE), and announce it: a retraining starts."""
+    os.execv(sys.executable, [sys.executable, "-m", "flows.publish", file, name])
 
 
 @app.command()

@@ -31,7 +31,7 @@ def distill(spec: SpecForm = SpecForm(), run: str = "") -> dict[str, Any]:
 
     Args:
         spec: What to run: a preset, and what differs from it.
-        run: Name of the run, a folder below the folder of runs; a name that exists goes on. Empty: a new one.
+        run: Name of the run, a folder below the folder of runs. One that exists goes on; then leave the spec alone.
     """
     started = start_run(spec, run_folder(run, "distill"))
     board = Board(started)

@@ -1,14 +1,14 @@
 """What a person fills in on the Prefect page of a deployment: plain fields, each with a description and a default."""
 
 import json
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from fire_opd.spec import RunSpec, read_spec
 from fire_opd.storage import state_folder
 
-Preset = Literal["demo", "qwen3-1.7b-from-4b", "existing"]
+Preset = Literal["demo", "qwen3-1.7b-from-4b"]
 
 _FIELDS = {
     "seed": "seed",
@@ -24,14 +24,21 @@ _FIELDS = {
 }
 
 
+def _without_unions(schema: dict[str, Any]) -> None:
+    """Describe `int | None` as an integer that may be left out: the page shows unions as switches or raw JSON."""
+    for field in schema["properties"].values():
+        if "anyOf" in field:
+            kind, _ = field.pop("anyOf")
+            field.pop("default")
+            field |= kind
+
+
 class SpecForm(BaseModel):
     """A preset, and what differs from it. Empty fields keep the preset's value."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", json_schema_extra=_without_unions)
 
-    preset: Preset = Field(
-        "demo", description="Where the spec comes from. `existing`: go on with the run of that name, with its own spec."
-    )
+    preset: Preset = Field("demo", description="Where the spec comes from.")
     spec_file: str = Field("", description="A spec of your own instead: path of a YAML file where the flow runs.")
     rounds: int | None = Field(None, ge=1, description="Number of rounds.")
     rollouts: int | None = Field(None, ge=1, description="Rollouts a round, all samples counted.")

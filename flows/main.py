@@ -45,9 +45,8 @@ def main(folder: Path) -> int:
         run = Run.open(folder)
         console.print(f"Prefect: {prefect_api(run.folder).removesuffix('/api')}")
         from flows.distill import distill  # only now: prefect reads its environment when it is imported
-        from flows.forms import SpecForm
 
-        distill.with_options(on_running=[begun])(SpecForm(preset="existing"), str(run.folder))
+        distill.with_options(on_running=[begun])(run=str(run.folder))
         print_report(run)
     except BaseException as error:
         if stopped:  # whatever became of the KeyboardInterrupt on its way through Prefect

@@ -12,6 +12,7 @@ from prefect.states import Completed
 from fire_opd.prompts import claim_prompts, find_prompts
 from fire_opd.spec import GateSpec
 from fire_opd.storage import Promoted, Run, Store, fetch_model, open_store, read_promoted
+from fire_opd.storage.run import SPEC_FILE
 from flows.distill import distil
 from flows.evaluate import measure
 from flows.forms import SpecForm
@@ -82,7 +83,7 @@ def retrain(
 def _start(store: Store, model: str, spec: SpecForm, prompts: str, name: str) -> Run:
     """The run of this flow run: at its first attempt it fixes the promoted student as it is now."""
     folder = run_folder("", f"retrain-{model}-{name}")
-    if (folder / "spec.yaml").is_file():
+    if (folder / SPEC_FILE).is_file():
         return Run.open(folder)
     fixed: dict[str, str | None] = {"prompts__path": prompts}
     found = read_promoted(store, model)

@@ -11,13 +11,7 @@ from urllib.error import URLError
 
 from fire_opd.errors import RunError
 from fire_opd.runtime.process import GuardedProcess
-
-_QUIET = {
-    "DO_NOT_TRACK": "1",
-    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-    "PREFECT_CLOUD_ENABLE_ORCHESTRATION_TELEMETRY": "false",
-    "PREFECT_LOGGING_LEVEL": "INFO",
-}
+from flows.environment import prepare_environment
 
 
 def prefect_api(folder: Path, deadline: float = 180) -> str:
@@ -33,8 +27,7 @@ def prefect_api(folder: Path, deadline: float = 180) -> str:
     Raises:
         RunError: it did not start.
     """
-    state = folder / ".prefect"
-    os.environ.update({**_QUIET, "PREFECT_HOME": str(state), "PREFECT_MEMO_STORE_PATH": str(state / "memo.toml")})
+    prepare_environment(folder / ".prefect")
     if url := os.environ.get("PREFECT_API_URL"):
         return url
     with socket.socket() as probe:

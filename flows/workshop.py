@@ -10,6 +10,7 @@ from prefect.runtime import flow_run
 
 from fire_opd.engines.crew import Crew
 from fire_opd.storage import Run, runs_folder
+from fire_opd.storage.run import SPEC_FILE
 from flows.forms import SpecForm
 from tasks.lease import Devices, device_names
 
@@ -20,12 +21,14 @@ def run_folder(name: str, kind: str) -> Path:
 
 
 def start_run(spec: SpecForm, folder: Path) -> Run:
-    """Create the run that the form asks for, or open it.
+    """Create the run that the form asks for, or go on with it; a form that was left alone goes on with any run.
 
     Raises:
         SpecError, RunError: what is wrong with it, before any engine starts.
     """
-    return Run.open(folder) if spec.preset == "existing" else Run.start(folder, spec.resolve())
+    if spec == SpecForm() and (folder / SPEC_FILE).is_file():
+        return Run.open(folder)
+    return Run.start(folder, spec.resolve())
 
 
 @contextmanager

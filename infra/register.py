@@ -14,7 +14,6 @@ from prefect import Flow
 from prefect.automations import Automation
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import ConcurrencyLimitConfig, ConcurrencyLimitStrategy, StateType
-from prefect.client.schemas.responses import DeploymentResponse
 from prefect.deployments.runner import RunnerDeployment
 from prefect.events import EventTrigger
 from prefect.events.actions import ChangeFlowRunState, RunDeployment
@@ -32,6 +31,7 @@ from tasks.lease import ensure_limits
 
 _CRASH_WINDOW = timedelta(minutes=5)  # ten heartbeats: a server that stalls must not look like a crash
 _WATCH_EVERY = timedelta(minutes=5)
+_KEPT = {"schedules", "parameters", "paused", "concurrency_limit", "concurrency_options"}  # a person may change these
 
 # The flows, what their pages say, and their settings at first.
 _DEPLOYMENTS: list[tuple[Flow[..., Any], str, dict[str, Any]]] = [
@@ -51,7 +51,7 @@ _DEPLOYMENTS: list[tuple[Flow[..., Any], str, dict[str, Any]]] = [
 
 
 def deployments() -> list[RunnerDeployment]:
-    """The deployments, with the schedules and parameters that the server already has for them."""
+    """The deployments, ready to be applied or served."""
     return [_deployment(*row) for row in _DEPLOYMENTS]
 
 
@@ -65,21 +65,22 @@ def register() -> dict[str, UUID]:
 
 
 def _deployment(flow: Flow[..., Any], description: str, settings: dict[str, Any]) -> RunnerDeployment:
-    known = _known(flow.name)
-    if known:
-        settings = {k: v for k, v in settings.items() if k != "schedule"} | {"parameters": known.parameters}
-    made = flow.to_deployment(
-        flow.name, description=description, entrypoint_type=EntrypointType.MODULE_PATH, **settings
-    )
-    return cast(RunnerDeployment, made)
+    known, entrypoint = _known(flow.name), EntrypointType.MODULE_PATH
+    first = {} if known else settings
+    made = flow.to_deployment(flow.name, description=description, entrypoint_type=entrypoint, **first)
+    assert isinstance(made, RunnerDeployment)
+    if known:  # an update sends what is set
+        made.model_fields_set.difference_update(_KEPT)
+    return made
 
 
-def _known(name: str) -> DeploymentResponse | None:
+def _known(name: str) -> bool:
     with get_client(sync_client=True) as client:
         try:
-            return client.read_deployment_by_name(f"{name}/{name}")
+            client.read_deployment_by_name(f"{name}/{name}")
         except ObjectNotFound:
-            return None
+            return False
+    return True
 
 
 def _devices() -> list[str]:

@@ -16,7 +16,7 @@ from rich.console import Console
 
 from fire_opd.runtime.process import GuardedProcess
 from flows.server import wait_healthy
-from infra.environment import address, prefect_folder, prepare_environment
+from infra.environment import address, prefect_folder, prepare
 
 _SERVER = [sys.executable, "-m", "prefect", "server", "start"]
 _RUNNER = [sys.executable, "-m", "infra.serve"]
@@ -27,7 +27,7 @@ _STOP_SECONDS = 40.0  # for running flows to end their engines and say that they
 def main() -> int:
     """Serve until SIGINT or SIGTERM."""
     console = Console(stderr=True, highlight=False)
-    prepare_environment()
+    prepare()
     with (prefect_folder() / ".lock").open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
