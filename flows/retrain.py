@@ -23,7 +23,8 @@ from tasks.promote import promote, publish_student
 
 
 def _name() -> str:
-    return f"retrain {flow_run.parameters['model']} on {flow_run.parameters['prompts']}"
+    name, _, fingerprint = flow_run.parameters["prompts"].partition("/")
+    return f"retrain {flow_run.parameters['model']} on {name}/{fingerprint[:8]}"
 
 
 @flow(name="retrain", flow_run_name=_name, persist_result=False)

@@ -11,9 +11,10 @@ import psutil
 import pytest
 
 from fire_opd.demo import tasks
-from fire_opd.demo.build import DemoAssets, demo_spec
+from fire_opd.demo.build import RECIPE, DemoAssets, demo_assets, demo_spec
 from fire_opd.demo.models import STUDENT, TEACHER, Shape, build_model, build_tokenizer
 from fire_opd.spec import RunSpec
+from fire_opd.storage import Run, directory_digest
 
 os.environ |= {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "DO_NOT_TRACK": "1", "VLLM_NO_USAGE_STATS": "1"}
 os.environ.setdefault("TORCH_EXTENSIONS_DIR", str(Path(sys.prefix) / "torch_extensions"))
@@ -30,9 +31,14 @@ SMALL = (
 
 @dataclass(frozen=True)
 class Assets:
-    """Untrained student and teachers, 256 training prompts, 20 held-out ones."""
+    """Untrained student and teachers, 256 training prompts, 20 held-out ones, where a built demo has them."""
 
     demo: DemoAssets
+
+    @property
+    def state(self) -> Path:
+        """A state folder whose demo this is."""
+        return self.demo.root.parent
 
     def spec(self, *overrides: str) -> RunSpec:
         """The demo's spec on these models, small, with `overrides`."""
@@ -42,22 +48,16 @@ class Assets:
 @pytest.fixture(scope="session")
 def assets(tmp_path_factory: pytest.TempPathFactory) -> Assets:
     """The demo's shapes, tokenizer and prompts without the training."""
-    root = tmp_path_factory.mktemp("assets")
-    demo = DemoAssets(
-        root=root,
-        seed=0,
-        teachers={domain: root / "teachers" / domain for domain in tasks.DOMAINS},
-        student=root / "student",
-        mixed=root / "mixed.jsonl",
-        clean=root / "mixed.jsonl",
-        held_out=root / "held-out.jsonl",
-    )
+    demo = demo_assets(tmp_path_factory.mktemp("state") / "demo", seed=0)
     for number, (path, shape) in enumerate([(demo.student, STUDENT), *((t, TEACHER) for t in demo.teachers.values())]):
         build_model(shape, seed=number).save_pretrained(path)
         build_tokenizer().save_pretrained(path)
     training, held_out = tasks.training(clean=False), tasks.held_out()
+    demo.mixed.parent.mkdir()
     tasks.write_problems(demo.mixed, training[:: len(training) // 256][:256])
+    tasks.write_problems(demo.clean, training[1 :: len(training) // 256][:256])
     tasks.write_problems(demo.held_out, held_out[:: len(held_out) // 20][:20])
+    (demo.root / "recipe").write_text(f"{RECIPE}\n")
     return Assets(demo)
 
 
@@ -97,7 +97,26 @@ def project_processes(folder: Path) -> list[psutil.Process]:
 
 def digests(folder: Path) -> dict[str, str]:
     """Digest of every stage directory of a run."""
-    from fire_opd.storage import directory_digest
-
     manifests: Sequence[Path] = sorted(folder.rglob("manifest.json"))
     return {str(file.parent.relative_to(folder)): directory_digest(file.parent) for file in manifests}
+
+
+def drive(folder: Path, api: str, **env: str) -> subprocess.CompletedProcess[str]:
+    """The flow on a run folder, as `fire-opd run` starts it."""
+    return subprocess.run(
+        [sys.executable, "-m", "flows.main", str(folder)],
+        env={**os.environ, "PREFECT_API_URL": api, **env},
+        capture_output=True,
+        text=True,
+        timeout=580,
+        check=False,
+    )
+
+
+@pytest.fixture(scope="session")
+def undisturbed(assets: Assets, prefect_api: str, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """Finished, with resident engines."""
+    run = Run.create(tmp_path_factory.mktemp("runs") / "undisturbed", assets.spec())
+    result = drive(run.folder, prefect_api)
+    assert result.returncode == 0, result.stderr
+    return run

@@ -54,7 +54,7 @@ def build_demo(root: Path, seed: int = 0) -> DemoAssets:
     """
     root = root.resolve()
     root.mkdir(parents=True, exist_ok=True)
-    assets = _assets(root, seed)
+    assets = demo_assets(root, seed)
     with _locked(root):
         _check_recipe(root)
         _write_prompts(assets)
@@ -79,7 +79,8 @@ def demo_spec(assets: DemoAssets, overrides: Sequence[str] = (), *, clean: bool 
     return load_spec(_SPEC, [*filled, *overrides])
 
 
-def _assets(root: Path, seed: int) -> DemoAssets:
+def demo_assets(root: Path, seed: int) -> DemoAssets:
+    """Where the files of a demo are, built or not."""
     prompts = root / "prompts"
     return DemoAssets(
         root=root,

@@ -61,6 +61,7 @@ class Crew:
         self._resident = resident
         self._log = log
         self._engines: dict[str, EngineProcess] = {}
+        self._waited = 0.0  # seconds for the devices, not yet in the ledger
 
     def __enter__(self) -> Self:
         return self
@@ -77,7 +78,7 @@ class Crew:
         """
         if read_manifest(self.run.path(f"rounds/{self.run.spec.rounds.count}/evaluation")):
             return
-        self._claim.hold(self.give_back)
+        self._hold()
         for role in roles:
             if self._stays(role, "") and role not in self._engines:
                 self._engines[role] = _spawn(self.run, role, "")
@@ -96,9 +97,11 @@ class Crew:
             placement = self.run.spec.placement
             devices = len(getattr(placement, job.stage.role).devices) if _on_gpu(job) else 0
             file = self.run.path(f"ledger/{round}/{job.label}.json")
-            waited = 0.0 if job.stage.role in ("local", "preparer") else self._claim.hold(self.give_back)
+            if job.stage.role not in ("local", "preparer"):
+                self._hold()
             with recorded(file, devices=devices, price_per_hour=placement.gpu_price_per_hour) as attempt:
-                attempt |= {"waited": waited, **self._delegate(job, tick)}
+                attempt["waited"], self._waited = self._waited, 0.0
+                attempt |= self._delegate(job, tick)
         self._retire(job)
         return job.metrics()
 
@@ -115,6 +118,9 @@ class Crew:
         """End all engines and give up the devices; returns when no process of theirs is left."""
         self.give_back()
         self._claim.release()
+
+    def _hold(self) -> None:
+        self._waited += self._claim.hold(self.give_back)
 
     def _delegate(self, job: Job, tick: Tick) -> dict[str, Any]:
         role, placement = job.stage.role, self.run.spec.placement

@@ -42,6 +42,7 @@ def recorded(file: Path, *, devices: int, price_per_hour: float) -> Iterator[dic
         seconds = time.monotonic() - begun
         gpu_seconds = devices * seconds
         attempt |= {
+            "ended": datetime.now(UTC).isoformat(timespec="milliseconds"),
             "seconds": round(seconds, 3),
             "gpu_seconds": round(gpu_seconds, 3),
             "cost": round(gpu_seconds / 3600 * price_per_hour, 6),

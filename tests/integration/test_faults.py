@@ -12,8 +12,7 @@ import pytest
 
 from fire_opd.runtime.ledger import read_attempts
 from fire_opd.storage import Run
-from tests.conftest import Assets, digests, project_processes
-from tests.integration.conftest import drive
+from tests.conftest import Assets, digests, drive, project_processes
 
 STAGES = ("rollout", "score", "select", "train", "evaluate")
 POINTS = [f"{stage}.{point}" for stage in STAGES for point in ("written", "renamed")]

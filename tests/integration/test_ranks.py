@@ -6,8 +6,7 @@ import torch
 from safetensors.torch import load_file
 
 from fire_opd.storage import Run
-from tests.conftest import Assets, project_processes
-from tests.integration.conftest import drive
+from tests.conftest import Assets, drive, project_processes
 
 
 def test_two_ranks_train_the_same_student(assets: Assets, undisturbed: Run, prefect_api: str, tmp_path: Path) -> None:

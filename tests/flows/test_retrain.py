@@ -1,0 +1,123 @@
+"""New prompts arrive, a better student is promoted: dropped file → schedule → event → retrain → gate → promoted."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fire_opd.prompts import find_prompts
+from fire_opd.storage import Promoted, Run, directory_digest, open_store, promote, publish_model, read_promoted
+from fire_opd.storage.store import Store
+from flows.events import event_id
+from tests.conftest import Assets
+from tests.flows.conftest import System, wait_for
+
+
+@pytest.fixture(scope="module")
+def store(system: System) -> Store:
+    return open_store(str(system.root / "store"))
+
+
+def publish(system: System, file: Path, name: str) -> str:
+    """`fire-opd prompts publish`; returns the reference."""
+    command = [str(Path(sys.executable).with_name("fire-opd")), "prompts", "publish", str(file), "--name", name]
+    done = subprocess.run(command, env={**os.environ, **system.env}, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "announced" in done.stdout
+    return done.stdout.split()[1]
+
+
+def prompts_file(assets: Assets, folder: Path, start: int) -> Path:
+    """64 training prompts, from the one at `start`."""
+    file = folder / f"prompts-{start}.jsonl"
+    lines = assets.demo.mixed.read_text().splitlines()[start : start + 64]
+    file.write_text("\n".join(lines) + "\n")
+    return file
+
+
+def as_operator(system: System, deployment: str, **changes: Any) -> None:
+    """Change a deployment as its page does."""
+    import httpx
+
+    answer = httpx.patch(
+        f"{system.url}/api/deployments/{system.deployment(deployment)['id']}", json=changes, timeout=30
+    )
+    assert answer.status_code == 204, answer.text
+
+
+def test_dropped_prompts_retrain_and_promote(
+    system: System, assets: Assets, store: Store, small_spec: Path, undisturbed: Run, tmp_path: Path
+) -> None:
+    """The student that it started from is replaced while it trains: it is judged against the new one, and promoted."""
+    as_operator(system, "retrain", parameters={"spec": {"spec_file": str(small_spec)}})
+    inbox = system.root / "store" / "inbox"
+    inbox.mkdir(parents=True)
+    shutil.copy(prompts_file(assets, tmp_path, 0), inbox / "dropped.jsonl")
+    (inbox / "broken.jsonl").write_text('{"prompt": "1+1"}\nnot JSON\n')
+    every_5_s = {"schedule": {"interval": 5}, "active": True, "parameters": {"settle_seconds": 0}}
+    as_operator(system, "watch-prompts", schedules=[every_5_s])
+    [retraining] = wait_for(lambda: system.runs_of("retrain"))
+    assert len(system.runs_of("watch-prompts")) >= 1  # the schedule fired by itself
+    wait_for(
+        lambda: any("broken.jsonl:2" in (run["state"]["message"] or "") for run in system.runs_of("watch-prompts"))
+    )
+    reference = retraining["parameters"]["prompts"]
+    assert reference.startswith("dropped/")
+    assert publish(system, inbox / "dropped.jsonl", "dropped") == reference  # the same content again
+    run_folder = system.root / "runs" / f"retrain-student-dropped-{retraining['id'][-8:]}"
+    wait_for(lambda: (run_folder / "rounds" / "0" / "evaluation" / "manifest.json").is_file())
+    rival = undisturbed.path("rounds/1/checkpoint")
+    record = Promoted(
+        version=1,
+        digest=publish_model(store, "student", rival),
+        replaced=None,
+        run="rival",
+        round=1,
+        prompts="",
+        when="",
+        verdict={},
+    )
+    assert promote(store, "student", record, None)
+    ended = system.finish(retraining["id"])
+    assert ended["state_type"] == "COMPLETED", ended["state"]
+    found = read_promoted(store, "student")
+    assert found
+    assert (found[0].version, found[0].replaced, found[0].prompts) == (2, directory_digest(rival), reference)
+    assert Path(f"{run_folder}-against-{record.digest[:8]}").is_dir()
+    assert [run["id"] for run in system.runs_of("retrain")] == [retraining["id"]]
+    events = system.post("/events/filter", filter={"id": {"id": [str(event_id(find_prompts(store, reference)))]}})
+    assert events["total"] == 1
+    as_operator(system, "watch-prompts", schedules=[])
+
+
+def test_the_gate_refuses(system: System, assets: Assets, store: Store, small_spec: Path, tmp_path: Path) -> None:
+    """Untrained models know nothing before and after: no gain, where a gain is asked for. Its queue has one place."""
+    before = read_promoted(store, "other")
+    reference = publish_quietly(store, prompts_file(assets, tmp_path, 64), "more")
+    asked = {"prompts": reference, "model": "other", "spec": {"spec_file": str(small_spec)}, "gate": {"margin": -0.01}}
+    first = system.start("retrain", **asked)
+    second = system.start("retrain", **asked)  # waits for its turn, then finds the set taken
+    ended = system.finish(first)
+    assert ended["state_type"] == "COMPLETED", ended["state"]
+    assert any(line.startswith("Not promoted. the 95 % interval") for line in system.logs(first))
+    assert read_promoted(store, "other") == before
+    late = system.finish(second, 60)
+    assert late["state_type"] == "COMPLETED"
+    assert first in late["state"]["message"]
+    assert late["start_time"] > ended["end_time"]
+    report = system.post(
+        "/artifacts/filter", artifacts={"flow_run_id": {"any_": [first]}, "type": {"any_": ["markdown"]}}
+    )
+    assert any("Not promoted." in json.dumps(artifact["data"]) for artifact in report)
+
+
+def publish_quietly(store: Store, file: Path, name: str) -> str:
+    """Into the store, without an event."""
+    from fire_opd.prompts import publish_prompts
+
+    return publish_prompts(store, str(file), name).reference
