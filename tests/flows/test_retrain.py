@@ -1,6 +1,5 @@
 """New prompts arrive, a better student is promoted: dropped file → schedule → event → retrain → gate → promoted."""
 
-import json
 import os
 import shutil
 import subprocess
@@ -8,9 +7,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
-from fire_opd.prompts import find_prompts
+from fire_opd.prompts import find_prompts, publish_prompts
 from fire_opd.storage import Promoted, Run, directory_digest, open_store, promote, publish_model, read_promoted
 from fire_opd.storage.store import Store
 from flows.events import event_id
@@ -42,8 +42,6 @@ def prompts_file(assets: Assets, folder: Path, start: int) -> Path:
 
 def as_operator(system: System, deployment: str, **changes: Any) -> None:
     """Change a deployment as its page does."""
-    import httpx
-
     answer = httpx.patch(
         f"{system.url}/api/deployments/{system.deployment(deployment)['id']}", json=changes, timeout=30
     )
@@ -96,28 +94,21 @@ def test_dropped_prompts_retrain_and_promote(
 
 
 def test_the_gate_refuses(system: System, assets: Assets, store: Store, small_spec: Path, tmp_path: Path) -> None:
-    """Untrained models know nothing before and after: no gain, where a gain is asked for. Its queue has one place."""
+    """Untrained models know nothing before and after: no gain, where a gain is asked for. One retraining at a time."""
     before = read_promoted(store, "other")
     reference = publish_quietly(store, prompts_file(assets, tmp_path, 64), "more")
     asked = {"prompts": reference, "model": "other", "spec": {"spec_file": str(small_spec)}, "gate": {"margin": -0.01}}
-    first = system.start("retrain", **asked)
-    second = system.start("retrain", **asked)  # waits for its turn, then finds the set taken
-    ended = system.finish(first)
-    assert ended["state_type"] == "COMPLETED", ended["state"]
-    assert any(line.startswith("Not promoted. the 95 % interval") for line in system.logs(first))
+    both = [system.finish(flow_run) for flow_run in [system.start("retrain", **asked) for _ in range(2)]]
+    assert [run["state_type"] for run in both] == ["COMPLETED"] * 2, both
+    ran, late = sorted(both, key=lambda run: run["start_time"])
+    assert late["start_time"] > ran["end_time"]  # one at a time; then the set is taken
+    assert ran["id"] in late["state"]["message"]
+    assert any(line.startswith("Not promoted. the 95 % interval") for line in system.logs(ran["id"]))
     assert read_promoted(store, "other") == before
-    late = system.finish(second, 60)
-    assert late["state_type"] == "COMPLETED"
-    assert first in late["state"]["message"]
-    assert late["start_time"] > ended["end_time"]
-    report = system.post(
-        "/artifacts/filter", artifacts={"flow_run_id": {"any_": [first]}, "type": {"any_": ["markdown"]}}
-    )
-    assert any("Not promoted." in json.dumps(artifact["data"]) for artifact in report)
+    reports = {"flow_run_id": {"any_": [ran["id"]]}, "type": {"any_": ["markdown"]}}
+    assert any("Not promoted." in a["data"] for a in system.post("/artifacts/filter", artifacts=reports))
 
 
 def publish_quietly(store: Store, file: Path, name: str) -> str:
     """Into the store, without an event."""
-    from fire_opd.prompts import publish_prompts
-
     return publish_prompts(store, str(file), name).reference
