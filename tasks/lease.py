@@ -6,6 +6,7 @@ end of its round whether somebody waits. Slots are leased for a minute and renew
 holder's slot is free within 60 s (Prefect looks every 15 s), and a server may be gone for most of a minute.
 """
 
+import contextvars
 import json
 import os
 import platform
@@ -174,7 +175,8 @@ class _Slot:
             self.release()
             raise RuntimeError(f"a concurrency limit of {', '.join(self.names)} was deleted; run the flow again")
         self._on_renewal()
-        self._thread = threading.Thread(target=self._renew, daemon=True, name=f"lease-{self.names[0]}")
+        context = contextvars.copy_context()  # Prefect's settings are in it
+        self._thread = threading.Thread(target=context.run, args=(self._renew,), daemon=True)
         self._thread.start()
         return True
 

@@ -1,22 +1,28 @@
 """Shared fixtures: tiny untrained models that behave like the demo's, a Prefect server, processes that must be gone."""
 
 import os
+import socket
 import subprocess
 import sys
+import tempfile
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
 import pytest
+import s3fs
 
 from fire_opd.demo import tasks
 from fire_opd.demo.build import RECIPE, DemoAssets, demo_assets, demo_spec
 from fire_opd.demo.models import STUDENT, TEACHER, Shape, build_model, build_tokenizer
 from fire_opd.spec import RunSpec
 from fire_opd.storage import Run, directory_digest
+from flows.environment import prepare_environment
 
 os.environ |= {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "DO_NOT_TRACK": "1", "VLLM_NO_USAGE_STATS": "1"}
+prepare_environment(Path(tempfile.mkdtemp(prefix="fire-opd-prefect-")))
 os.environ.setdefault("TORCH_EXTENSIONS_DIR", str(Path(sys.prefix) / "torch_extensions"))
 
 # Smaller than the demo's models, for tests of a part.
@@ -59,6 +65,41 @@ def assets(tmp_path_factory: pytest.TempPathFactory) -> Assets:
     tasks.write_problems(demo.held_out, held_out[:: len(held_out) // 20][:20])
     (demo.root / "recipe").write_text(f"{RECIPE}\n")
     return Assets(demo)
+
+
+@pytest.fixture(scope="session")
+def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A bucket on an S3 server (moto: it has conditional writes); botocore finds it in the environment."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    server = subprocess.Popen(
+        [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    found = {
+        "AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}",
+        "AWS_ACCESS_KEY_ID": "test",
+        "AWS_SECRET_ACCESS_KEY": "test",
+        "AWS_DEFAULT_REGION": "us-east-1",
+    }
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in found.items():
+            patch.setenv(name, value)
+        s3fs.S3FileSystem.clear_instance_cache()
+        files = s3fs.S3FileSystem()
+        until = time.monotonic() + 60
+        while True:
+            try:
+                files.mkdir("bucket")
+                break
+            except OSError:
+                assert time.monotonic() < until
+                time.sleep(0.2)
+        yield "s3://bucket"
+    server.terminate()
+    server.wait(10)
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,81 @@
+"""Equal content is one set, whatever the file; bad lines publish nothing."""
+
+import json
+import random
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from fire_opd.errors import PromptError
+from fire_opd.prompts import claim_prompts, claimed, find_prompts, publish_prompts, published_prompts
+from fire_opd.storage.store import Store
+from tests.unit.storage.test_store import store
+
+__all__ = ["store"]  # the fixture: local and S3
+
+ROWS = [{"prompt": f"{n} + {n} =", "answer": str(2 * n), "domain": "m"} for n in range(20)]
+
+
+def jsonl(file: Path, rows: list[dict[str, str]]) -> str:
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return str(file)
+
+
+def test_equal_content_is_one_set(store: Store, tmp_path: Path) -> None:
+    first = publish_prompts(store, jsonl(tmp_path / "a.jsonl", ROWS), "sums")
+    shuffled = random.Random(0).sample(ROWS, len(ROWS))
+    pq.write_table(pa.Table.from_pylist(shuffled), tmp_path / "b.parquet")
+    assert publish_prompts(store, str(tmp_path / "b.parquet"), "sums") == first
+    assert first.prompts == 20
+    other = publish_prompts(store, jsonl(tmp_path / "c.jsonl", [{**ROWS[0], "answer": "1"}, *ROWS[1:]]), "sums")
+    assert other.fingerprint != first.fingerprint
+    assert {s.reference for s in published_prompts(store)} == {first.reference, other.reference}
+    assert find_prompts(store, first.reference) == first
+
+
+def test_a_published_set_is_read_from_the_store(store: Store, tmp_path: Path) -> None:
+    first = publish_prompts(store, jsonl(tmp_path / "a.jsonl", ROWS), "sums")
+    again = publish_prompts(store, store.url(f"{first.folder}/{first.file}"), "copy")
+    assert again.fingerprint == first.fingerprint
+    assert again.sha256 == first.sha256
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        ('{"prompt": "1"}\nnot JSON\n', r"bad\.jsonl:2: line: not JSON"),
+        ('{"prompt": ""}\n', r"bad\.jsonl:1: prompt"),
+        ("", "has no prompt"),
+    ],
+)
+def test_bad_sets_publish_nothing(store: Store, tmp_path: Path, text: str, named: str) -> None:
+    (tmp_path / "bad.jsonl").write_text(text)
+    with pytest.raises(PromptError, match=named):
+        publish_prompts(store, str(tmp_path / "bad.jsonl"), "bad")
+    assert store.items("prompts") == []
+
+
+@pytest.mark.parametrize("name", ["", "Sums", "a/b", "../x", "-a"])
+def test_names_are_checked(store: Store, tmp_path: Path, name: str) -> None:
+    with pytest.raises(PromptError, match="expected lower-case letters"):
+        publish_prompts(store, jsonl(tmp_path / "a.jsonl", ROWS), name)
+
+
+def test_what_was_not_published_is_named_with_what_was(store: Store, tmp_path: Path) -> None:
+    with pytest.raises(PromptError, match=r"not published; .* none"):
+        find_prompts(store, "sums/1")
+    known = publish_prompts(store, jsonl(tmp_path / "a.jsonl", ROWS), "sums")
+    with pytest.raises(PromptError, match=known.reference):
+        find_prompts(store, "sums/" + "0" * 32)
+
+
+def test_a_set_is_claimed_once_for_each_student(store: Store, tmp_path: Path) -> None:
+    published = publish_prompts(store, jsonl(tmp_path / "a.jsonl", ROWS), "sums")
+    assert claimed(store, published, "student") is None
+    first = {"flow_run": "1", "when": "now"}
+    assert claim_prompts(store, published, "student", first) == first
+    assert claim_prompts(store, published, "student", {"flow_run": "2", "when": "later"}) == first
+    assert claimed(store, published, "student") == first
+    assert claimed(store, published, "other") is None
