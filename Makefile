@@ -24,9 +24,11 @@ ui: install
 	python -m infra.ui
 
 test: install
+	bash infra/chromium.sh
 	python -m pytest -m "not full and not gpu"
 
 test-full: install
+	bash infra/chromium.sh
 	python -m pytest -m "not gpu"
 
 lint: install
@@ -38,6 +40,7 @@ lint: install
 bench: install
 	python -m benchmarks.head --out benchmarks/results
 	python -m benchmarks.select --out benchmarks/results
+	python -m benchmarks.orchestration --out benchmarks/results
 
 clean:
 	rm -rf runs .state

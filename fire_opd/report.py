@@ -164,5 +164,6 @@ def _draw(summary: dict[str, Any], file: Path) -> None:
         axes.grid(alpha=0.3)
         axes.xaxis.get_major_locator().set_params(integer=True)
         for line in axes.get_lines():
-            line.set(marker="o", markersize=3)  # a run of one round shows something too
+            if line.get_linestyle() == "-":
+                line.set(marker="o", markersize=3)  # a run of one round shows something too
     figure.savefig(file, dpi=110, metadata={"Software": ""})

@@ -18,6 +18,7 @@ from fire_opd.stages import STAGES, Job
 from fire_opd.storage import Run, read_manifest, retire
 
 Log = Callable[[str], None]
+ENGINE = "fire_opd.engines.main"  # the module of an engine process
 
 
 class Claim(Protocol):
@@ -162,7 +163,7 @@ def _on_gpu(job: Job) -> bool:
 def _spawn(run: Run, role: str, teacher: str) -> EngineProcess:
     name = f"{role}-{teacher}" if teacher else role
     arguments = ["--run", str(run.folder), "--role", role, *(["--teacher", teacher] if teacher else [])]
-    command = [sys.executable, "-m", "fire_opd.engines.main", *arguments]
+    command = [sys.executable, "-m", ENGINE, *arguments]
     env = _environment(run, role)
     if role == "trainer":
         place = run.spec.placement.trainer
@@ -190,7 +191,7 @@ def _launcher(run: Run, env: dict[str, str]) -> list[str]:
         command += ["--include", "localhost:" + ",".join(map(str, place.devices))]
     else:
         command += ["--num_gpus", str(len(place.devices))]
-    return [*command, "--module", "fire_opd.engines.main"]
+    return [*command, "--module", ENGINE]
 
 
 def _environment(run: Run, role: str) -> dict[str, str]:
