@@ -72,7 +72,8 @@ def main() -> None:
 def _prepare(folder: Path, assets: Path, rounds: int) -> None:
     """A real run of one round as the template, and an empty run of many."""
     demo = build_demo(assets.resolve())
-    template = Run.create(folder / "template", demo_spec(demo, [*_SMALL, "rounds.count=1", "storage.trainer_states=all"]))
+    one_round = demo_spec(demo, [*_SMALL, "rounds.count=1", "storage.trainer_states=all"])
+    template = Run.create(folder / "template", one_round)
     subprocess.run([sys.executable, "-m", "flows.main", str(template.folder)], check=True, stdout=sys.stderr)
     Run.create(folder / "run", demo_spec(demo, [*_SMALL, f"rounds.count={rounds}"]))
 
@@ -160,7 +161,7 @@ def _start_by_event(folder: Path, url: str, number: int) -> float:
 
 
 def _to_first_line(url: str, begun: float, flow_run: Callable[[], str | None]) -> float:
-    """Seconds from `begun` to the flow's first line; the flow is then cancelled, so that the next one need not queue."""
+    """Seconds from `begun` to the flow's first line; the flow is then cancelled, for the next one not to queue."""
     first: dict[str, Any] | None = None
     while first is None:
         assert time.time() < begun + 60, "the flow did not begin within a minute"
