@@ -7,7 +7,7 @@ export HF_HUB_OFFLINE ?= 1
 export DO_NOT_TRACK := 1
 export DVC_NO_ANALYTICS := 1
 
-.PHONY: install demo demo-seeds ui test test-full lint bench clean
+.PHONY: install demo demo-seeds ui test test-full test-gpu lint bench clean
 
 install: .venv/.installed
 
@@ -30,6 +30,9 @@ test: install
 test-full: install
 	bash infra/chromium.sh
 	python -m pytest -m "not gpu"
+
+test-gpu: install
+	python -m pytest -m gpu
 
 lint: install
 	ruff check .

@@ -29,7 +29,7 @@ class NoOp:
         tick(1, 1)
         return manifest.metrics
 
-    def close(self) -> None:
+    def rest(self) -> None:
         """Nothing is held."""
 
 

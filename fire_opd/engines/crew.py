@@ -52,7 +52,7 @@ class Unshared:
 
 
 class Crew:
-    """Runs jobs of one run. Resident engines live until `close()`; a dead one is replaced at the next job."""
+    """Runs jobs of one run. Engines that stay live until `close()`; a dead one is replaced at the next job."""
 
     def __init__(
         self, run: Run, *, claim: Claim | None = None, resident: bool = True, log: Log = lambda line: None
@@ -75,13 +75,15 @@ class Crew:
     def start(self, *roles: str) -> None:
         """Start resident engines that are not there yet, without waiting: they load side by side.
 
+        Engines that sleep between their stages share memory, so each loads when the others sleep: at its first stage.
+
         A run whose last evaluation is there needs none; should an earlier stage be missing, its job starts its engine.
         """
         if read_manifest(self.run.path(f"rounds/{self.run.spec.rounds.count}/evaluation")):
             return
         self._hold()
         for role in roles:
-            if self._stays(role, "") and role not in self._engines:
+            if self._resident and self._mode(role) == "resident" and role not in self._engines:
                 self._engines[role] = _spawn(self.run, role, "")
 
     def perform(self, stage: str, round: int = 0, teacher: str = "", tick: Tick = no_tick) -> dict[str, Any]:
@@ -111,13 +113,14 @@ class Crew:
         self._claim.pass_on(self.give_back)
 
     def give_back(self) -> None:
-        """Free the memory of the devices: all engines end; the next job of each starts it again."""
-        while self._engines:
-            self._engines.popitem()[1].close()
+        """Free the memory of the devices: engines that do not sleep end; the next job of each starts it again."""
+        for role in [role for role in self._engines if self._mode(role) != "sleep"]:
+            self._engines.pop(role).close()
 
     def close(self) -> None:
         """End all engines and give up the devices; returns when no process of theirs is left."""
-        self.give_back()
+        while self._engines:
+            self._engines.popitem()[1].close()
         self._claim.release()
 
     def _hold(self) -> None:
@@ -135,6 +138,8 @@ class Crew:
             info = engine.wait_ready(placement.load_deadline)
             request = {"stage": job.stage.name, "round": job.round, "teacher": job.teacher}
             done = engine.call(request, placement.tick_deadline, tick)
+            if self._stays(role, job.teacher) and self._mode(role) == "sleep":
+                engine.call({"rest": True}, placement.tick_deadline)
         except FireOpdError:  # dead, or what it holds in memory is no longer sure: the next job starts a new one
             self._engines.pop(key).close()
             raise
@@ -143,12 +148,11 @@ class Crew:
         return {"work_seconds": done["seconds"], "engine_pid": info["pid"], "load_seconds": info["load_seconds"]}
 
     def _stays(self, role: str, teacher: str) -> bool:
-        return (
-            self._resident
-            and not teacher
-            and role != "preparer"
-            and getattr(self.run.spec.placement, role).mode == "resident"
-        )
+        return self._resident and not teacher and role != "preparer" and self._mode(role) != "cold"
+
+    def _mode(self, role: str) -> str:
+        mode: str = getattr(self.run.spec.placement, role).mode
+        return mode
 
     def _retire(self, job: Job) -> None:
         """Give up the trainer state that the one just written replaces."""

@@ -10,14 +10,14 @@ from fire_opd.storage import commit_stage
 
 
 class Engine(Protocol):
-    """What a role can do: fill an output directory of a job and return its metrics."""
+    """What a role can do."""
 
     def make(self, job: Job, output: Output, out: Path, tick: Tick) -> dict[str, Any]:
         """Write `output` into `out`, report progress, return JSON-friendly metrics for the manifest."""
         ...
 
-    def close(self) -> None:
-        """Release what the engine holds."""
+    def rest(self) -> None:
+        """Move what the engine holds from device to host memory; the next `make` takes it back."""
         ...
 
 

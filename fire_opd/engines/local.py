@@ -22,5 +22,5 @@ class Local:
         tick(1, 1)
         return metrics
 
-    def close(self) -> None:
+    def rest(self) -> None:
         """Nothing is held."""

@@ -49,6 +49,10 @@ def main() -> None:
     while True:
         request = requests.get()
         try:
+            if "rest" in request:
+                engine.rest()
+                parent.send({"done": {}})
+                continue
             job = Job(run, STAGES[request["stage"]], request["round"], request["teacher"])
             parent.send({"done": execute(job, engine, parent.tick)})
         except Exception as error:

@@ -21,5 +21,5 @@ class Preparer:
         report = preflight(self.run.spec)
         return {**prepare_prompts(self.run.spec, out, tick), "preflight": report}
 
-    def close(self) -> None:
+    def rest(self) -> None:
         """Nothing is held."""

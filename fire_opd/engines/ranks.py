@@ -30,15 +30,18 @@ class Leader:
 
     def make(self, job: Job, output: Output, out: Path, tick: Tick) -> dict[str, Any]:
         """As `TrainerEngine.make`, on all ranks."""
-        if self._store:
-            call = {"stage": job.stage.name, "round": job.round, "output": output.name, "out": str(out)}
-            self._store.set(f"call/{self._calls}", json.dumps(call))
-            self._calls += 1
+        self._publish({"stage": job.stage.name, "round": job.round, "output": output.name, "out": str(out)})
         return self._engine.make(job, output, out, tick)
 
-    def close(self) -> None:
-        """End this rank; the launcher ends the others."""
-        self._engine.close()
+    def rest(self) -> None:
+        """As `TrainerEngine.rest`, on all ranks."""
+        self._publish({"rest": True})
+        self._engine.rest()
+
+    def _publish(self, call: dict[str, Any]) -> None:
+        if self._store:
+            self._store.set(f"call/{self._calls}", json.dumps(call))
+            self._calls += 1
 
 
 def follow(engine: TrainerEngine, run: Run, store: TCPStore) -> None:
@@ -50,6 +53,9 @@ def follow(engine: TrainerEngine, run: Run, store: TCPStore) -> None:
             continue
         call = json.loads(store.get(f"call/{calls}"))
         calls += 1
+        if "rest" in call:
+            engine.rest()
+            continue
         job = Job(run, STAGES[call["stage"]], call["round"])
         output = next(output for output in job.stage.outputs if output.name == call["output"])
         try:

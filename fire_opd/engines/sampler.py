@@ -31,10 +31,12 @@ class SamplerEngine:
             threads=place.threads,
             memory=place.memory,
             gpus=len(place.devices) if spec.placement.device == "cuda" else 1,
+            sleeps=place.mode == "sleep",
         )
 
     def make(self, job: Job, output: Output, out: Path, tick: Tick) -> dict[str, Any]:
         """Sample a round's rollouts, or evaluate."""
+        self._sampler.wake()
         prompts = job.directory("prompts")
         if job.stage.name == "rollout":
             self._take(job.directory("rounds/{m}/checkpoint"))
@@ -43,9 +45,9 @@ class SamplerEngine:
             self._take(job.directory("rounds/{n}/checkpoint"))
         return evaluate(self._sampler.generate, self._sampler.decode, job.run.spec, prompts, out, tick)
 
-    def close(self) -> None:
-        """End the vLLM engine."""
-        self._sampler.close()
+    def rest(self) -> None:
+        """Weights to the host; the cache goes."""
+        self._sampler.sleep()
 
     def _take(self, checkpoint: Path) -> None:
         """Hold exactly the weights of `checkpoint`, with proof."""

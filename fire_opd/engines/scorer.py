@@ -18,6 +18,7 @@ class ScorerEngine:
 
     def make(self, job: Job, output: Output, out: Path, tick: Tick) -> dict[str, Any]:
         """Score a round's rollouts."""
+        self._scorer.wake()
         checkpoint = job.directory("rounds/{m}/checkpoint")
         if self._loaded != checkpoint:
             previous, self._loaded = self._loaded, None
@@ -25,6 +26,6 @@ class ScorerEngine:
             self._loaded = checkpoint
         return score_round(self._scorer, job.run.spec, job.directory("rounds/{n}/rollouts"), out, tick)
 
-    def close(self) -> None:
-        """Free the models."""
-        self._scorer.close()
+    def rest(self) -> None:
+        """Models to the host."""
+        self._scorer.sleep()

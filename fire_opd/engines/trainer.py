@@ -19,6 +19,7 @@ class TrainerEngine:
 
     def make(self, job: Job, output: Output, out: Path, tick: Tick) -> dict[str, Any]:
         """Train a round and save its state, or write the checkpoint of the state; a collective."""
+        self._trainer.wake()
         metrics: dict[str, Any] = {}
         if output.name == "checkpoint":
             self._take(job.round, job.directory("rounds/{n}/trainer"))
@@ -40,9 +41,9 @@ class TrainerEngine:
             self._holds = job.round
         return metrics
 
-    def close(self) -> None:
-        """Leave the process group."""
-        self._trainer.close()
+    def rest(self) -> None:
+        """Weights and optimiser state to the host; a collective."""
+        self._trainer.sleep()
 
     def _take(self, round: int, state: Path) -> None:
         if self._holds != round:

@@ -35,6 +35,7 @@ class Sampler:
         threads: CPU threads.
         memory: share of each GPU's memory, key-value cache included; unused on CPU.
         gpus: GPUs over which the model is split (tensor parallelism).
+        sleeps: whether `sleep` can free the GPUs' memory.
 
     Raises:
         PreflightError: the model names no end-of-sequence token.
@@ -51,6 +52,7 @@ class Sampler:
         threads: int = 1,
         memory: float = 0.3,
         gpus: int = 1,
+        sleeps: bool = False,
     ) -> None:
         self._path, self._model = path, model
         self._stop_tokens = stop_tokens(path, model.revision)
@@ -59,6 +61,7 @@ class Sampler:
         _set_environment(device, threads)
         from vllm import LLM
 
+        self._asleep = False
         self._llm: Any = LLM(
             model=str(path),
             revision=model.revision,
@@ -71,6 +74,7 @@ class Sampler:
             max_model_len=max_model_len,
             seed=0,
             worker_extension_cls="fire_opd.rollouts.worker.WeightExtension",
+            enable_sleep_mode=sleeps,
             **_device_settings(device, max_model_len, memory, gpus),
         )
         probes = read_probes(Path(path))
@@ -137,6 +141,17 @@ class Sampler:
         )
         outputs = self._run(prompts, [parameters] * len(prompts), no_tick)
         return [list(output.prompt_logprobs.logprobs) for output in outputs]
+
+    def sleep(self) -> None:
+        """Move the weights to host memory and drop the cache, until `wake`; for an engine built with `sleeps`."""
+        self._llm.sleep(level=1)
+        self._asleep = True
+
+    def wake(self) -> None:
+        """Take the GPUs' memory back; nothing happens to an engine that is awake."""
+        if self._asleep:
+            self._llm.wake_up()
+            self._asleep = False
 
     def close(self) -> None:
         """End the engine and give its memory back. vLLM's process groups go with it: no other engine here works on."""

@@ -4,7 +4,7 @@ Every child runs in its own session below a guard (`guard.py`) and writes its ou
 nothing holds the parent's pipes. An engine connects to a Unix socket of the parent and exchanges one JSON object a
 line: paths and names, never tensors.
 
-    parent → engine   {"stage": "rollout", "round": 3, "teacher": ""}
+    parent → engine   {"stage": "rollout", "round": 3, "teacher": ""}, or {"rest": true}
     engine → parent   {"ready": {...}} once; for each stage {"tick": [done, total]}…, then {"done": {...}}
                       or {"error": {...}}
 """
@@ -123,7 +123,7 @@ class EngineProcess:
         """Run one stage in the engine and return what it reports.
 
         Args:
-            request: the stage's name, round and teacher.
+            request: the stage's name, round and teacher; or that the engine shall rest.
             tick_deadline: seconds without a sign of progress after which the engine is dead.
             tick: called with the engine's progress.
 

@@ -1,6 +1,5 @@
 """The models that score: every teacher, and the student as it was when it sampled."""
 
-import gc
 from pathlib import Path
 
 import torch
@@ -51,11 +50,17 @@ class Scorer:
         old = read_probes(previous) if previous else None
         prove_fresh(self._probe(probes.tokens), probes, old, floor, lambda: self._equals(checkpoint))
 
-    def close(self) -> None:
-        """Free the models."""
-        self.teachers.clear()
-        del self.student
-        gc.collect()
+    def sleep(self) -> None:
+        """Move the models to host memory."""
+        self._move("cpu")
+
+    def wake(self) -> None:
+        """Take the models back."""
+        self._move(self.device)
+
+    def _move(self, device: str) -> None:
+        for policy in (*self.teachers.values(), self.student):
+            policy.to(device)
         if self.device == "cuda":
             torch.cuda.empty_cache()
 

@@ -141,7 +141,10 @@ class RolePlacement(_Part):
 
     devices: list[int] = Field(default_factory=lambda: [0], min_length=1, description="GPU indices; CPU: one a rank.")
     memory: float = Field(0.3, gt=0, le=1, description="Share of each GPU's memory (sampler).")
-    mode: Literal["resident", "cold"] = "resident"
+    mode: Literal["resident", "sleep", "cold"] = Field(
+        "resident",
+        description="Between its stages the engine keeps its memory, moves it to the host (GPU only), or ends.",
+    )
     threads: int = Field(1, ge=1, description="CPU threads a process.")
     hostfile: str | None = Field(None, description="DeepSpeed hostfile for several machines (trainer).")
 
@@ -226,6 +229,16 @@ def _contradictions(spec: RunSpec) -> list[str]:
     for name, part in (("filter", spec.filter), ("weights", spec.weights)):
         if (part.scope == "micro_batch") != (part.micro_batch is not None):
             found.append(f"{name}.micro_batch is given exactly when {name}.scope is micro_batch (scope: {part.scope})")
+    found += [
+        f"placement.{role}.mode = sleep moves GPU memory to the host; on a CPU use resident, or cold to free memory"
+        for role in ("sampler", "scorer", "trainer")
+        if getattr(spec.placement, role).mode == "sleep" and spec.placement.device == "cpu"
+    ]
+    if spec.placement.trainer.mode == "sleep" and spec.train.zero not in (1, 2):
+        found.append(
+            "placement.trainer.mode = sleep needs train.zero 1 or 2: DeepSpeed offloads no plain optimiser, and at "
+            "ZeRO 3 only its own fused Adam; use cold"
+        )
     percentile, scope = spec.filter.percentile, spec.filter.micro_batch or spec.rounds.rollouts
     if percentile and scope * percentile < 100:
         found.append(

@@ -57,6 +57,7 @@ class Trainer:
         self._deepspeed = _start_deepspeed(device)
         self.device = torch.device("cuda", int(os.environ["LOCAL_RANK"])) if device == "cuda" else torch.device("cpu")
         self.updates = 0
+        self._asleep = False
         self.vocab = vocab_size(self._student)
         self._build()
 
@@ -170,6 +171,17 @@ class Trainer:
         """Wait for all ranks."""
         if self.world_size > 1:
             torch.distributed.barrier()
+
+    def sleep(self) -> None:
+        """Move weights and optimiser state to host memory, until `wake`; ZeRO 1 and 2."""
+        self._engine.offload_states()
+        self._asleep = True
+
+    def wake(self) -> None:
+        """Take them back; nothing happens to a trainer that is awake."""
+        if self._asleep:
+            self._engine.reload_states()
+            self._asleep = False
 
     def close(self) -> None:
         """Leave the process group; this trainer is of no further use."""

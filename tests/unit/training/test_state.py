@@ -76,6 +76,15 @@ def test_resume_at_every_stage(lab: Any, tmp_path: Path, zero: int, ranks: int) 
     check_resume(lab, tmp_path, zero=zero, ranks=ranks)
 
 
+@pytest.mark.parametrize("zero", [pytest.param(1, marks=pytest.mark.full), 2])
+def test_sleep_between_rounds_changes_nothing(lab: Any, tmp_path: Path, zero: int) -> None:
+    tables, spec = lab.tables(tmp_path / "tables", "tied"), lab.spec("tied", train__zero=zero)
+    for name, between in (("awake", []), ("slept", [["sleep"]])):
+        rounds = [["train", tables, 1], *between, ["train", tables, 2], *between, ["state", tmp_path / name]]
+        lab.run([["new", spec], *rounds], 1)
+    assert digests(tmp_path / "awake") == digests(tmp_path / "slept") != {}
+
+
 def test_transformers_loads_what_the_trainer_holds(lab: Any, finished: Path) -> None:
     checkpoint = finished / "ca2"
     model = AutoModelForCausalLM.from_pretrained(checkpoint, dtype="auto")

@@ -54,6 +54,9 @@ def main() -> None:
             tensors = trainer.full_state(arguments[0])
             if trainer.rank == 0:
                 torch.save(tensors, arguments[1])
+        elif operation == "sleep":
+            trainer.sleep()
+            trainer.wake()
         elif operation == "partitioned":
             result = trainer.partitioned_parameters()
         results.append(result)
