@@ -33,19 +33,24 @@ _CRASH_WINDOW = timedelta(minutes=5)  # ten heartbeats: a server that stalls mus
 _WATCH_EVERY = timedelta(minutes=5)
 _KEPT = {"schedules", "parameters", "paused", "concurrency_limit", "concurrency_options"}  # a person may change these
 
+
+def _one_at_a_time(otherwise: str) -> ConcurrencyLimitConfig:
+    return ConcurrencyLimitConfig(limit=1, collision_strategy=ConcurrencyLimitStrategy(otherwise))
+
+
 # The flows, what their pages say, and their settings at first.
 _DEPLOYMENTS: list[tuple[Flow[..., Any], str, dict[str, Any]]] = [
     (distill, "Distil a student on policy: a preset and what differs from it.", {}),
     (
         retrain,
         "Distil the promoted student on a new prompt set and promote the result if it passes the gate. One at a time.",
-        {"concurrency_limit": ConcurrencyLimitConfig(limit=1, collision_strategy=ConcurrencyLimitStrategy.ENQUEUE)},
+        {"concurrency_limit": _one_at_a_time("ENQUEUE")},
     ),
     (evaluate, "Evaluate a student on a held-out set.", {}),
     (
         watch_prompts,
         "Publish prompt sets that were dropped into the store, and start a retraining on each set that had none.",
-        {"schedule": Interval(_WATCH_EVERY)},
+        {"schedule": Interval(_WATCH_EVERY), "concurrency_limit": _one_at_a_time("CANCEL_NEW")},  # one look is enough
     ),
 ]
 

@@ -72,6 +72,10 @@ class System:
         own = ("infra.ui", "infra.serve", "prefect server start", "uvicorn", "prefect.server")
         return [p for p in project_processes(self.root) if not any(o in " ".join(p.cmdline()) for o in own)]
 
+    def patch(self, path: str, **body: Any) -> None:
+        """PATCH to the API."""
+        self._answer("PATCH", path, body)
+
     def _answer(self, method: str, path: str, body: Any) -> Any:
         answer = httpx.request(method, f"{self.url}/api{path}", json=body, timeout=30)
         assert answer.status_code < 300, answer.text
@@ -98,13 +102,14 @@ def small_spec(assets: Assets) -> Path:
 
 
 @pytest.fixture(scope="session")
-def system(assets: Assets) -> Iterator[System]:
-    """`make ui`, ended with Ctrl-C; then no process is left."""
+def system(assets: Assets, tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
+    """`make ui` with a home folder of its own, ended with Ctrl-C; then no process is left."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     env = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
     env |= {
+        "HOME": str(tmp_path_factory.mktemp("home")),
         "FIRE_OPD_STATE": str(assets.state),
         "FIRE_OPD_RUNS": str(assets.state / "runs"),
         "PREFECT_SERVER_API_PORT": str(port),

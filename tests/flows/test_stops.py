@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 
 import psutil
+import pytest
 
 from fire_opd.storage import Run
 from tests.conftest import Assets, project_processes
@@ -55,3 +56,20 @@ def test_a_killed_flow_is_shown_as_crashed_frees_its_lease_and_goes_on(system: S
     system.post(f"/flow_runs/{killed}/set_state", state={"type": "SCHEDULED", "name": "AwaitingRetry"}, force=True)
     wait_for(lambda: system.flow_run(killed)["state_type"] == "COMPLETED", 240)
     assert (folder / "rounds/1/rollouts/manifest.json").stat().st_mtime_ns == made
+
+
+@pytest.mark.full
+@pytest.mark.timeout(900)
+def test_a_run_whose_runner_died_too_is_shown_as_crashed(system: System, small_spec: Path) -> None:
+    """Nobody is left to report it but the heartbeat automation."""
+    lost = system.start("distill", spec={"spec_file": str(small_spec)}, run="lost")
+    wait_for(lambda: (system.root / "runs/lost/rounds/0/trainer/manifest.json").is_file())
+    note = next((system.root / "leases").glob("*.json")).read_text()
+    flow = next(p for p in project_processes(system.root) if f'"pid": {p.pid},' in note)
+    for process in [p for p in project_processes(system.root) if p.cmdline()[1:3] == ["-m", "infra.serve"]]:
+        process.kill()
+    flow.kill()
+    state = wait_for(lambda: (s := system.flow_run(lost)["state"])["type"] == "CRASHED" and s, 600)
+    assert "No heartbeat" in state["message"]
+    system.post(f"/flow_runs/{lost}/set_state", state={"type": "SCHEDULED", "name": "AwaitingRetry"}, force=True)
+    assert wait_for(lambda: system.flow_run(lost)["state_type"] == "COMPLETED", 240)
