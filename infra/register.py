@@ -135,6 +135,14 @@ def _automations(retrain: UUID) -> list[AutomationCore]:
     ]
 
 
+_OURS = {"description", "trigger", "actions"}
+
+
+def _said(automation: AutomationCore) -> dict[str, Any]:
+    """What an automation says, without the id that its trigger is given anew each time."""
+    return automation.model_dump(include=_OURS, exclude={"trigger": {"id"}})
+
+
 def _upsert(wanted: AutomationCore) -> None:
     """Automations may share a name; ours are found by it and brought up to date."""
     with get_client(sync_client=True) as client:
@@ -143,6 +151,7 @@ def _upsert(wanted: AutomationCore) -> None:
         Automation(**wanted.model_dump()).create()
         return
     current = Automation.model_validate(found[0], from_attributes=True)
-    for field in ("description", "trigger", "actions"):
-        setattr(current, field, getattr(wanted, field))
-    current.update()
+    if _said(current) != _said(wanted):
+        for field in _OURS:
+            setattr(current, field, getattr(wanted, field))
+        current.update()
