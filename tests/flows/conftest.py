@@ -77,7 +77,11 @@ class System:
         self._answer("PATCH", path, body)
 
     def _answer(self, method: str, path: str, body: Any) -> Any:
-        answer = httpx.request(method, f"{self.url}/api{path}", json=body, timeout=30)
+        for _ in range(10):  # as Prefect's client: SQLite on a busy machine may say 503
+            answer = httpx.request(method, f"{self.url}/api{path}", json=body, timeout=30)
+            if answer.status_code != httpx.codes.SERVICE_UNAVAILABLE:
+                break
+            time.sleep(1)
         assert answer.status_code < 300, answer.text
         return answer.json() if answer.content else None
 

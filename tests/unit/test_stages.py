@@ -10,7 +10,7 @@ from tests.conftest import Assets
 
 
 def test_the_flow_runs_every_stage_in_order() -> None:
-    source = inspect.getsource(flows.distill.distill.fn)
+    source = inspect.getsource(flows.distill.distil)
     calls = [source.index(f"    {stage.name}(crew") for stage in (*START, *ROUND)]
     assert calls[:3] == sorted(calls[:3])
     rounds = source[source.index("for n in") :]
