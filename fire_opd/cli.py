@@ -58,6 +58,18 @@ def demo(
     start(demo_spec(made, overrides or [], clean=clean), folder, dry_run=False)
 
 
+@app.command(hidden=True)
+def inputs(seed: Annotated[int, typer.Option(min=0)] = 0) -> None:
+    """Build the demo's models and write the digests of what params.yaml names: the first stage of `dvc repro`."""
+    from fire_opd.demo.build import build_demo
+    from fire_opd.lineage.inputs import INPUTS_FILE, input_digests, write_inputs
+    from fire_opd.spec import load_params
+
+    build_demo(Path(".state/demo"), seed)
+    spec = load_params(Path("params.yaml").resolve())
+    write_inputs(Path(INPUTS_FILE), input_digests(spec, Path(".state/model-digests.json")))
+
+
 @app.command()
 def prepare(folder: Folder) -> None:
     """Read, check and tokenise the prompt sets; compare tokenizers."""

@@ -51,3 +51,7 @@ class EngineError(FireOpdError):
 
 class EngineDied(EngineError):
     """An engine process ended, or gave no sign of life within its deadline. Worth a retry."""
+
+
+class LineageError(FireOpdError):
+    """A run cannot be recorded, found, reproduced or explained."""

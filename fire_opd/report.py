@@ -1,19 +1,26 @@
 """What a run did, read from its manifests and ledger: a line a round, a table, a picture, a JSON summary."""
 
+import csv
 import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
+from fire_opd.records import BATCH, read_table
 from fire_opd.runtime.ledger import read_attempts
 from fire_opd.stages import BASELINE, EVALUATE, ROUND, Job, Stage
 from fire_opd.storage import Run
 
 SUMMARY = "report/summary.json"
 PICTURE = "report/curves.png"
+CURVES = "report/rounds.csv"
+WEIGHTS = "report/weights.csv"
+_CURVES = ("keep_ratio", "loss", "reverse_kl", "student_entropy", "length")
+_BINS = 20
 
 
 def round_figures(run: Run, number: int) -> dict[str, Any]:
@@ -62,10 +69,12 @@ def summarize(run: Run) -> dict[str, Any]:
 
 
 def write_report(run: Run) -> dict[str, Any]:
-    """Write summary and picture into the run's folder and return the summary."""
+    """Write summary, picture and the tables that `dvc plots` draws into the run's folder; return the summary."""
     summary = summarize(run)
     run.path("report").mkdir(exist_ok=True)
     run.path(SUMMARY).write_text(json.dumps(summary, indent=1))
+    _write_curves(summary["rounds"], run.path(CURVES))
+    _write_weights(run, run.path(WEIGHTS))
     _draw(summary, run.path(PICTURE))
     return summary
 
@@ -130,6 +139,25 @@ def _cost(run: Run, number: int) -> dict[str, float]:
     """Seconds, device-seconds and money of all attempts of a round."""
     attempts = [a for file in sorted(run.path(f"ledger/{number}").glob("*.json")) for a in read_attempts(file)]
     return {name: round(sum(a[name] for a in attempts), 3) for name in ("seconds", "gpu_seconds", "cost")}
+
+
+def _write_curves(rounds: list[dict[str, Any]], file: Path) -> None:
+    with file.open("w", newline="") as opened:
+        table = csv.DictWriter(opened, ["round", "accuracy", *_CURVES], extrasaction="ignore")
+        table.writeheader()
+        table.writerows({**figures, "accuracy": headline(figures["accuracy"])} for figures in rounds)
+
+
+def _write_weights(run: Run, file: Path) -> None:
+    """Histogram of the token weights of the last round that has a batch: lower edge of each bin, and tokens in it."""
+    batches = [path for n in range(1, run.spec.rounds.count + 1) if (path := run.path(f"rounds/{n}/batch")).is_dir()]
+    weights = read_table(batches[-1] / "batch.parquet", BATCH, ("weights",))["weights"] if batches else None
+    values = weights.combine_chunks().flatten().to_numpy() if weights is not None else np.empty(0)
+    counts, edges = np.histogram(values, _BINS, (0, max(float(values.max(initial=0)), 1)))
+    with file.open("w", newline="") as opened:
+        table = csv.writer(opened)
+        table.writerow(["weight", "tokens"])
+        table.writerows((f"{edge:.3f}", count) for edge, count in zip(edges, counts, strict=False))
 
 
 def _draw(summary: dict[str, Any], file: Path) -> None:

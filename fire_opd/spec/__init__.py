@@ -2,7 +2,7 @@
 
 from fire_opd.spec.checks import check_models, check_prompts
 from fire_opd.spec.gate import GateSpec
-from fire_opd.spec.load import dump_spec, load_spec, read_spec, spec_values
+from fire_opd.spec.load import dump_spec, input_parts, load_params, load_spec, map_paths, read_spec, spec_values
 from fire_opd.spec.model import (
     Device,
     EvaluationSpec,
@@ -43,7 +43,10 @@ __all__ = [
     "check_models",
     "check_prompts",
     "dump_spec",
+    "input_parts",
+    "load_params",
     "load_spec",
+    "map_paths",
     "read_spec",
     "spec_values",
 ]

@@ -1,6 +1,6 @@
 """Read a spec from YAML with `a.b=value` overrides, and write the resolved one."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,10 +29,38 @@ def load_spec(path: str | Path, overrides: Sequence[str] = ()) -> RunSpec:
         raise SpecError(f"{path}: expected a mapping of spec fields, found {type(values).__name__}")
     for override in overrides:
         _apply(values, override)
+    return _validated(path, values)
+
+
+def load_params(path: Path) -> RunSpec:
+    """The spec in the `params.yaml` of a workspace, where paths that begin with `./` are relative to the file.
+
+    Raises:
+        SpecError: as `load_spec`.
+    """
     try:
-        return RunSpec.model_validate(values)
-    except ValidationError as error:
-        raise SpecError(_explain(path, error)) from None
+        values = yaml.safe_load(path.read_text())
+    except (OSError, yaml.YAMLError) as error:
+        raise SpecError(f"{path}: cannot be read as YAML: {error}") from error
+    if not isinstance(values, dict) or not isinstance(values.get("spec"), dict):
+        raise SpecError(f"{path}: expected a mapping with the field `spec`")
+    spec = _validated(path, values["spec"])
+    return map_paths(spec, lambda _, given: str(path.parent / given) if given.startswith("./") else given)
+
+
+def map_paths(spec: RunSpec, change: Callable[[FieldPath, str], str]) -> RunSpec:
+    """The same spec with the paths of its models and prompt sets changed by `change(field, path)`."""
+    values = spec.model_dump()
+    for field, part in input_parts(values):
+        part["path"] = change(field, part["path"])
+    return RunSpec.model_validate(values)
+
+
+def input_parts(values: dict[str, Any]) -> list[tuple[FieldPath, dict[str, Any]]]:
+    """What a run takes from outside: student, teachers and both prompt sets, each with the name of its `path`."""
+    teachers = [(f"teachers.{name}.path", part) for name, part in values["teachers"].items()]
+    named = [(f"{name}.path", values[name]) for name in ("student", "prompts", "evaluation")]
+    return [*named, *teachers]
 
 
 def read_spec(name: str, overrides: Sequence[str] = ()) -> RunSpec:
@@ -59,6 +87,13 @@ def spec_values(spec: RunSpec, fields: Iterable[FieldPath]) -> dict[str, Any]:
     A path may name a whole part, and `*` stands for every name of a map: `teachers.*.domains`.
     """
     return {field: to_jsonable_python(_lookup(spec, field.split("."))) for field in fields}
+
+
+def _validated(path: Path, values: dict[str, Any]) -> RunSpec:
+    try:
+        return RunSpec.model_validate(values)
+    except ValidationError as error:
+        raise SpecError(_explain(path, error)) from None
 
 
 def _lookup(value: Any, keys: list[str]) -> Any:

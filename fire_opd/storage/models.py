@@ -22,7 +22,7 @@ def model_digest(model: ModelSpec, cache: Path) -> str:
     known: dict[str, str] = json.loads(cache.read_text()) if cache.is_file() else {}
     digests = {}
     for file in walk_files(directory):
-        if file.suffix not in _RELEVANT:
+        if not is_model_file(file):
             continue
         stat = file.stat()
         key = f"{file.resolve()}|{stat.st_size}|{stat.st_mtime_ns}"
@@ -31,6 +31,11 @@ def model_digest(model: ModelSpec, cache: Path) -> str:
         digests[str(file.relative_to(directory))] = known[key]
     _write_atomically(cache, json.dumps(known, indent=1))
     return hashlib.sha256(json.dumps(digests, sort_keys=True).encode()).hexdigest()
+
+
+def is_model_file(file: Path) -> bool:
+    """Whether a file of a model directory belongs to the model (and to its digest)."""
+    return file.suffix in _RELEVANT
 
 
 def _write_atomically(path: Path, text: str) -> None:

@@ -21,9 +21,10 @@ from typing import Any
 import yaml
 
 from fire_opd.errors import RunError
-from fire_opd.spec import RunSpec, check_models, check_prompts, dump_spec, load_spec
+from fire_opd.spec import RunSpec, check_models, check_prompts, dump_spec, load_params, load_spec
 
 SPEC_FILE = "spec.yaml"
+PARAMS_FILE = "params.yaml"  # beside the run's folder, in a workspace under DVC: the spec is its field `spec`
 
 
 class Run:
@@ -40,11 +41,15 @@ class Run:
         Raises:
             RunError: there is none.
         """
+        folder = folder.resolve()
+        if (folder.parent / PARAMS_FILE).is_file() and not (folder / SPEC_FILE).is_file():
+            folder.mkdir(exist_ok=True)
+            return cls(folder, load_params(folder.parent / PARAMS_FILE))
         if not (folder / SPEC_FILE).is_file():
             raise RunError(
                 f"{folder}: not a run folder (no {SPEC_FILE}); create it with `fire-opd run SPEC --run {folder}`"
             )
-        return cls(folder.resolve(), load_spec(folder / SPEC_FILE))
+        return cls(folder, load_spec(folder / SPEC_FILE))
 
     @classmethod
     def create(cls, folder: Path, spec: RunSpec) -> "Run":
@@ -55,7 +60,7 @@ class Run:
         """
         file = folder / SPEC_FILE
         if file.is_file():
-            differences = _differences(yaml.safe_load(file.read_text()), spec.model_dump(mode="json"))
+            differences = differences(yaml.safe_load(file.read_text()), spec.model_dump(mode="json"))
             if differences:
                 shown = "\n  ".join(differences)
                 raise RunError(
@@ -137,8 +142,9 @@ class Run:
         return (spec.rounds.count + 1) * (checkpoint + tokens) + states * state
 
 
-def _differences(old: Any, new: Any, field: str = "") -> list[str]:
+def differences(old: Any, new: Any, field: str = "") -> list[str]:
+    """Each field in which two specs differ, with both values."""
     if isinstance(old, dict) and isinstance(new, dict):
         keys = [*old, *(key for key in new if key not in old)]
-        return [d for key in keys for d in _differences(old.get(key), new.get(key), f"{field}.{key}".lstrip("."))]
+        return [d for key in keys for d in differences(old.get(key), new.get(key), f"{field}.{key}".lstrip("."))]
     return [] if old == new else [f"{field}: the run has {old!r}, you gave {new!r}"]

@@ -51,6 +51,14 @@ class Store(Protocol):
         """Copy a file into the store; the copy's size is checked."""
         ...
 
+    def download(self, key: str, file: Path) -> None:
+        """Copy `key` to a local file."""
+        ...
+
+    def delete(self, key: str) -> None:
+        """Remove a file; one that is not there is no error."""
+        ...
+
     def items(self, prefix: str) -> list[Item]:
         """All files below `prefix`, sorted by key."""
         ...
@@ -104,6 +112,17 @@ class LocalStore:
             shutil.copyfile(file, temporary)
             if temporary.stat().st_size != file.stat().st_size:
                 raise StoreError(f"{self.url(key)}: was cut while {file} was copied; is the disk full?")
+
+    def download(self, key: str, file: Path) -> None:
+        """As in `Store`."""
+        try:
+            shutil.copyfile(self.root / key, file)
+        except FileNotFoundError as error:
+            raise StoreError(f"{self.url(key)}: not in the store") from error
+
+    def delete(self, key: str) -> None:
+        """As in `Store`."""
+        (self.root / key).unlink(missing_ok=True)
 
     def items(self, prefix: str) -> list[Item]:
         """As in `Store`; the version is the modification time."""
@@ -182,6 +201,24 @@ class S3Store:
             raise _unreachable(self.url(key), error) from error
         if size != file.stat().st_size:
             raise StoreError(f"{self.url(key)}: has {size} bytes after the upload of {file}; upload it again")
+
+    def download(self, key: str, file: Path) -> None:
+        """As in `Store`."""
+        try:
+            self._files.get_file(self.url(key), str(file))
+        except FileNotFoundError as error:
+            raise StoreError(f"{self.url(key)}: not in the store") from error
+        except OSError as error:
+            raise _unreachable(self.url(key), error) from error
+
+    def delete(self, key: str) -> None:
+        """As in `Store`."""
+        try:
+            self._files.rm_file(self.url(key))
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            raise _unreachable(self.url(key), error) from error
 
     def items(self, prefix: str) -> list[Item]:
         """As in `Store`; the version is the ETag."""
