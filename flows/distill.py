@@ -6,10 +6,11 @@ from prefect import flow
 from prefect.logging import get_run_logger
 from prefect.runtime import flow_run
 
+from fire_opd.lineage.recording import recording_of
 from fire_opd.report import round_line, write_report
 from fire_opd.storage import Run
 from flows.forms import SpecForm
-from flows.workshop import crew_of, run_folder, start_run
+from flows.workshop import crew_of, find_run, run_name, run_of_form
 from tasks.artifacts import Board
 from tasks.baseline import baseline
 from tasks.evaluate import evaluate
@@ -22,7 +23,12 @@ from tasks.train import train
 
 
 def _name() -> str:
-    return f"distill {run_folder(flow_run.parameters['run'], 'distill').name}"
+    return f"distill {_name_of(flow_run.parameters['run'])}"
+
+
+def _name_of(run: str) -> str:
+    found = find_run(run) if run else None
+    return found.name if found else run_name(run, "distill")
 
 
 @flow(name="distill", flow_run_name=_name, persist_result=False)
@@ -33,7 +39,7 @@ def distill(spec: SpecForm = SpecForm(), run: str = "") -> dict[str, Any]:
         spec: What to run: a preset, and what differs from it.
         run: Name of the run, a folder below the folder of runs. One that exists goes on; then leave the spec alone.
     """
-    started = start_run(spec, run_folder(run, "distill"))
+    started = run_of_form(spec, run_name(run, "distill"))
     board = Board(started)
     summary = distil(started, board)
     board.show_report()
@@ -47,22 +53,27 @@ def distil(run: Run, board: Board) -> dict[str, Any]:
         The summary that `report/summary.json` holds.
     """
     log = get_run_logger()
-    with crew_of(run) as crew:
-        prepare(crew)
-        for teacher in run.spec.teachers:
-            baseline(crew, teacher)  # before the others take their share of the device
-        crew.start("trainer", "sampler", "scorer")
-        init(crew)
-        evaluate(crew, 0)
-        log.info(round_line(run, 0))
-        board.show_round(0)
-        for n in range(1, run.spec.rounds.count + 1):
-            rollout(crew, n)
-            score(crew, n)
-            select(crew, n)
-            train(crew, n)
-            evaluate(crew, n)
-            log.info(round_line(run, n))
-            board.show_round(n)
-            crew.end_round()
-    return write_report(run)
+    with recording_of(run, log.info) as recording:
+        with crew_of(run) as crew:
+            prepare(crew)
+            for teacher in run.spec.teachers:
+                baseline(crew, teacher)  # before the others take their share of the device
+            crew.start("trainer", "sampler", "scorer")
+            init(crew)
+            evaluate(crew, 0)
+            log.info(round_line(run, 0))
+            board.show_round(0)
+            recording.add(0)
+            for n in range(1, run.spec.rounds.count + 1):
+                rollout(crew, n)
+                score(crew, n)
+                select(crew, n)
+                train(crew, n)
+                evaluate(crew, n)
+                log.info(round_line(run, n))
+                board.show_round(n)
+                recording.add(n)
+                crew.end_round()
+        summary = write_report(run)
+        recording.finish()
+    return summary

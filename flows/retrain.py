@@ -1,6 +1,7 @@
 """Retrain the promoted student on a new prompt set, and promote what comes out if it passes the gate."""
 
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 from prefect import flow
@@ -11,12 +12,11 @@ from prefect.states import Completed
 
 from fire_opd.prompts import claim_prompts, find_prompts
 from fire_opd.spec import GateSpec
-from fire_opd.storage import Promoted, Run, Store, fetch_model, open_store, read_promoted
-from fire_opd.storage.run import SPEC_FILE
+from fire_opd.storage import Promoted, Run, Store, fetch_model, open_store, read_promoted, runs_folder
 from flows.distill import distil
 from flows.evaluate import measure
 from flows.forms import SpecForm
-from flows.workshop import run_folder
+from flows.workshop import find_run, run_name, start_run
 from tasks.artifacts import Board
 from tasks.gate import gate as judge
 from tasks.promote import promote, publish_student
@@ -66,7 +66,7 @@ def retrain(
             version=rival.version + 1 if rival else 1,
             digest=digest,
             replaced=rival.digest if rival else None,
-            run=run.folder.name,
+            run=run.name,
             round=last,
             prompts=published.reference,
             when=_now(),
@@ -83,21 +83,24 @@ def retrain(
 
 def _start(store: Store, model: str, spec: SpecForm, prompts: str, name: str) -> Run:
     """The run of this flow run: at its first attempt it fixes the promoted student as it is now."""
-    folder = run_folder("", f"retrain-{model}-{name}")
-    if (folder / SPEC_FILE).is_file():
-        return Run.open(folder)
+    run = run_name("", f"retrain-{model}-{name}")
+    if found_run := find_run(run):
+        return found_run
     fixed: dict[str, str | None] = {"prompts__path": prompts}
     found = read_promoted(store, model)
     if found:
         fixed |= {"student__path": str(fetch_model(store, model, found[0].digest)), "student__revision": None}
-    return Run.start(folder, spec.resolve(**fixed))
+    return start_run(run, spec.resolve(**fixed))
 
 
 def _evaluation(run: Run, store: Store, model: str, spec: SpecForm, rival: Promoted | None) -> Any:
     """Evaluation of the promoted student on this run's held-out prompts; round 0 is it, unless another one came."""
-    if rival is None or run.spec.student.path == str(path := fetch_model(store, model, rival.digest)):
+    if rival is None:
         return run.path("rounds/0/evaluation")
-    folder = run.folder.with_name(f"{run.folder.name}-against-{rival.digest[:8]}")
+    path = fetch_model(store, model, rival.digest)
+    if Path(run.spec.student.path).samefile(path):
+        return run.path("rounds/0/evaluation")
+    folder = runs_folder() / f"{run.name}-against-{rival.digest[:8]}"
     student = run.spec.student.model_copy(update={"path": str(path), "revision": None})
     return measure(Run.start(folder, run.spec.model_copy(update={"student": student})))
 

@@ -1,34 +1,48 @@
-"""What flows share: the folder of a run by its name, and a crew with a claim on the machine's devices."""
+"""What flows share: a run by its name, recorded in a workspace, and a crew with a claim on the machine's devices."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from uuid import UUID
 
 from prefect.logging import get_run_logger
 from prefect.runtime import flow_run
 
 from fire_opd.engines.crew import Crew
+from fire_opd.lineage.workspace import RUN_FOLDER, start_recorded
+from fire_opd.spec import RunSpec
 from fire_opd.storage import Run, runs_folder
-from fire_opd.storage.run import SPEC_FILE
+from fire_opd.storage.places import lineage_on
+from fire_opd.storage.run import PARAMS_FILE, SPEC_FILE
 from flows.forms import SpecForm
 from tasks.lease import Devices, device_names
 
 
-def run_folder(name: str, kind: str) -> Path:
-    """Folder of the run `name`; without a name it is called after this flow run, the same at every retry."""
-    return runs_folder() / (name or f"{kind}-{flow_run.id[-8:]}")
+def run_name(name: str, kind: str) -> str:
+    """Name of a run; without one it is called after this flow run, the same at every retry."""
+    return name or f"{kind}-{flow_run.id[-8:]}"
 
 
-def start_run(spec: SpecForm, folder: Path) -> Run:
-    """Create the run that the form asks for, or go on with it; a form that was left alone goes on with any run.
+def find_run(name: str) -> Run | None:
+    """The run `name`, or the run in the folder of that path, if there is one."""
+    folder = runs_folder() / name
+    if (folder / PARAMS_FILE).is_file():
+        return Run.open(folder / RUN_FOLDER)
+    return Run.open(folder) if (folder / SPEC_FILE).is_file() or (folder.parent / PARAMS_FILE).is_file() else None
+
+
+def start_run(name: str, spec: RunSpec) -> Run:
+    """Check everything that needs no engine, and create the run `name`, or open it if it has the same spec.
 
     Raises:
-        SpecError, RunError: what is wrong with it, before any engine starts.
+        SpecError, RunError, LineageError: what is wrong, before any engine starts.
     """
-    if spec == SpecForm() and (folder / SPEC_FILE).is_file():
-        return Run.open(folder)
-    return Run.start(folder, spec.resolve())
+    return start_recorded(name, spec) if lineage_on() else Run.start(runs_folder() / name, spec)
+
+
+def run_of_form(spec: SpecForm, name: str) -> Run:
+    """The run that a form asks for; a form that was left alone goes on with any run."""
+    found = find_run(name) if spec == SpecForm() else None
+    return found or start_run(name, spec.resolve())
 
 
 @contextmanager

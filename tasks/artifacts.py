@@ -44,16 +44,16 @@ class Board:
         """The result in words, the table, the picture."""
         picture = base64.b64encode(self._run.path(PICTURE).read_bytes()).decode()
         parts = [
-            f"# {self._run.folder.name}",
+            f"# {self._run.name}",
             f"Run directory: `{self._run.folder}` on the machine that ran it; figures: `report/summary.json`.",
             *([_gate(verdict, outcome)] if verdict else []),
             _markdown_table([self._rows[0], self._rows[-1]] if len(self._rows) > 1 else self._rows),
             f"![accuracy, share kept, divergence and length by round](data:image/png;base64,{picture})",
         ]
-        create_markdown_artifact("\n\n".join(parts), self._key("report"), f"report of run {self._run.folder.name}")
+        create_markdown_artifact("\n\n".join(parts), self._key("report"), f"report of run {self._run.name}")
 
     def _key(self, what: str) -> str:
-        return re.sub(r"[^a-z0-9]+", "-", f"{self._run.folder.name}-{what}".lower()).strip("-")
+        return re.sub(r"[^a-z0-9]+", "-", f"{self._run.name}-{what}".lower()).strip("-")
 
 
 def _row(figures: dict[str, Any]) -> dict[str, Any]:

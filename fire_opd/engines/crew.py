@@ -203,7 +203,7 @@ def _environment(run: Run, role: str) -> dict[str, str]:
     placement = run.spec.placement
     place = placement.sampler if role == "preparer" else getattr(placement, role)
     env: dict[str, str] = {
-        **_without_ranks(os.environ),
+        **engine_environment(run),
         "PATH": f"{Path(sys.executable).parent}:{os.environ.get('PATH', '')}",
         "PYTHONUNBUFFERED": "1",
         "OMP_NUM_THREADS": str(place.threads),
@@ -220,6 +220,12 @@ def _environment(run: Run, role: str) -> dict[str, str]:
     else:
         env["CUDA_VISIBLE_DEVICES"] = ",".join(map(str, place.devices))
     return env
+
+
+def engine_environment(run: Run) -> dict[str, str]:
+    """The environment without the ranks of another launcher, and with the code of the run's workspace."""
+    code = {"PYTHONPATH": str(run.code), "PYTHONSAFEPATH": "1"} if run.code else {}
+    return {**_without_ranks(os.environ), **code}
 
 
 def _without_ranks(env: Mapping[str, str]) -> dict[str, str]:

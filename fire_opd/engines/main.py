@@ -1,18 +1,12 @@
 """An engine process: load, say so, then run one stage a line until the parent closes the socket.
 
-    python -m fire_opd.engines.main --run DIR --role sampler
-
-The main thread works; a second one reads requests, so that a parent that is gone ends this process at once.
+python -m fire_opd.engines.main --run DIR --role sampler
 """
 
 import argparse
 import logging
 import os
-import queue
-import signal
-import threading
 import time
-import traceback
 from pathlib import Path
 from typing import Any
 
@@ -37,27 +31,21 @@ def main() -> None:
         _follow(run, arguments.store_port, rank)
         return
     parent = ParentConnection()
-    requests: queue.Queue[dict[str, Any]] = queue.Queue()
-    threading.Thread(target=_read, args=(parent, requests), daemon=True).start()
     begun = time.monotonic()
     try:
         engine = _load(run, arguments.role, arguments.teacher, arguments.store_port)
     except Exception as error:
-        parent.send({"error": _describe(error)})
+        parent.send_error(error)
         raise
-    parent.send({"ready": {"pid": os.getpid(), "load_seconds": round(time.monotonic() - begun, 3)}})
-    while True:
-        request = requests.get()
-        try:
-            if "rest" in request:
-                engine.rest()
-                parent.send({"done": {}})
-                continue
-            job = Job(run, STAGES[request["stage"]], request["round"], request["teacher"])
-            parent.send({"done": execute(job, engine, parent.tick)})
-        except Exception as error:
-            traceback.print_exc()
-            parent.send({"error": _describe(error)})
+
+    def answer(request: dict[str, Any]) -> dict[str, Any]:
+        if "rest" in request:
+            engine.rest()
+            return {}
+        job = Job(run, STAGES[request["stage"]], request["round"], request["teacher"])
+        return execute(job, engine, parent.tick)
+
+    parent.serve({"pid": os.getpid(), "load_seconds": round(time.monotonic() - begun, 3)}, answer)
 
 
 def _load(run: Run, role: str, teacher: str, store_port: int) -> Engine:
@@ -88,16 +76,6 @@ def _follow(run: Run, store_port: int, rank: int) -> None:
 
     store = open_store(store_port, rank, int(os.environ["WORLD_SIZE"]))
     follow(TrainerEngine(run), run, store)
-
-
-def _read(parent: ParentConnection, requests: queue.Queue[dict[str, Any]]) -> None:
-    while (request := parent.receive()) is not None:
-        requests.put(request)
-    os.kill(os.getpid(), signal.SIGKILL)  # the guard ends whatever this process started
-
-
-def _describe(error: Exception) -> dict[str, str]:
-    return {"type": type(error).__name__, "message": str(error)}
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ import yaml
 from fire_opd.errors import LineageError, RunError
 from fire_opd.lineage.git import git, project
 from fire_opd.lineage.inputs import INPUTS_FILE, input_digests, link_inputs, publish_inputs, write_inputs
-from fire_opd.spec import RunSpec
+from fire_opd.spec import RunSpec, check_models, check_prompts
 from fire_opd.stages import STAGES
 from fire_opd.storage import Run, open_store, runs_folder, state_folder
 from fire_opd.storage.places import store_url
@@ -50,36 +50,30 @@ def start_recorded(name: str, spec: RunSpec) -> Run:
 
     Raises:
         LineageError: the name is not usable, or there is no git checkout to record from.
-        RunError: the workspace has another spec (the message shows the difference).
-        SpecError: an input is not there.
+        RunError: the workspace has another spec (the message shows the difference), or the disk is too small.
+        SpecError: a model or prompt set is not there or cannot be used.
     """
     if not _NAME.fullmatch(name):
         raise LineageError(f"run name {name!r}: expected letters, digits, `.`, `-` and `_`")
+    check_models(spec)
+    check_prompts(spec)
     folder = runs_folder() / name
     if not (folder / PARAMS_FILE).is_file():
         _create(folder, name, spec)
     found = yaml.safe_load((folder / PARAMS_FILE).read_text())["spec"]
     wanted = link_inputs(spec, folder).model_dump(mode="json")
     if different := differences(found, wanted):
-        raise RunError(f"{folder} holds a run with another spec; use another name, or the same spec:\n  " + "\n  ".join(different))
-    return open_recorded(name)
-
-
-def open_recorded(name: str) -> Run:
-    """The run `name` in its workspace.
-
-    Raises:
-        RunError: there is none.
-    """
-    run = Run.open(runs_folder() / name / RUN_FOLDER)
-    _configure(run.folder.parent)  # the store may have moved
+        shown = "\n  ".join(different)
+        raise RunError(f"{folder} holds a run with another spec; use another name, or the same spec:\n  {shown}")
+    run = Run.open(folder / RUN_FOLDER)
+    run.check_disk()
+    _configure(folder)  # the store may have moved
     return run
 
 
 def workspace_of(run: Run) -> Path | None:
     """The workspace that a run is in; None for a run in a plain folder."""
-    folder = run.folder.parent
-    return folder if (folder / PARAMS_FILE).is_file() and (folder / ".git").exists() else None
+    return run.code if run.folder.name == RUN_FOLDER and (run.folder.parent / ".git").is_file() else None
 
 
 def add_worktree(folder: Path, commit: str) -> None:
@@ -94,7 +88,7 @@ def add_worktree(folder: Path, commit: str) -> None:
         if str(folder) in git(checkout, "worktree", "list", "--porcelain"):
             git(checkout, "worktree", "remove", "--force", "--force", str(folder))
         elif any(folder.iterdir()):
-            raise LineageError(f"{folder}: is there already and is not a workspace of this project; choose another name")
+            raise LineageError(f"{folder}: is there already and is not a workspace; choose another name")
     folder.parent.mkdir(parents=True, exist_ok=True)
     git(checkout, "worktree", "add", "--detach", str(folder), commit)
     _configure(folder)

@@ -12,14 +12,18 @@ line: paths and names, never tensors.
 import contextlib
 import json
 import os
+import queue
+import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
+import traceback
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import psutil
 
@@ -194,7 +198,10 @@ class EngineProcess:
 
 
 class ParentConnection:
-    """The engine's end of the socket."""
+    """The engine's end of the socket.
+
+    The main thread works; a second one reads requests, so that a parent that is gone ends this process at once.
+    """
 
     def __init__(self) -> None:
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -213,8 +220,23 @@ class ParentConnection:
             self._last_tick = now
             self.send({"tick": [done, total]})
 
-    def receive(self) -> dict[str, Any] | None:
-        """The next request, or None when the parent closed the socket."""
-        line = self._lines.readline()
-        request: dict[str, Any] | None = json.loads(line) if line else None
-        return request
+    def send_error(self, error: Exception) -> None:
+        """Report an error; its traceback goes to the log."""
+        traceback.print_exception(error)
+        self.send({"error": {"type": type(error).__name__, "message": str(error)}})
+
+    def serve(self, ready: Mapping[str, Any], answer: Callable[[dict[str, Any]], dict[str, Any]]) -> NoReturn:
+        """Say that this engine is ready, and answer one request after the other."""
+        requests: queue.Queue[dict[str, Any]] = queue.Queue()
+        threading.Thread(target=self._read, args=(requests,), daemon=True).start()
+        self.send({"ready": dict(ready)})
+        while True:
+            try:
+                self.send({"done": answer(requests.get())})
+            except Exception as error:
+                self.send_error(error)
+
+    def _read(self, requests: "queue.Queue[dict[str, Any]]") -> None:
+        while line := self._lines.readline():
+            requests.put(json.loads(line))
+        os.kill(os.getpid(), signal.SIGKILL)  # the guard ends whatever this process started

@@ -14,6 +14,11 @@ def runs_folder() -> Path:
     return Path(os.environ.get("FIRE_OPD_RUNS") or "runs").resolve()
 
 
+def lineage_on() -> bool:
+    """Whether runs that are given by name are recorded: `FIRE_OPD_LINEAGE`, on unless it says off."""
+    return os.environ.get("FIRE_OPD_LINEAGE", "on") != "off"
+
+
 def store_url() -> str:
     """Published prompt sets and models, a local folder or an `s3://bucket/prefix`: `FIRE_OPD_STORE`."""
     return os.environ.get("FIRE_OPD_STORE") or str(state_folder() / "store")

@@ -60,9 +60,9 @@ class Run:
         """
         file = folder / SPEC_FILE
         if file.is_file():
-            differences = differences(yaml.safe_load(file.read_text()), spec.model_dump(mode="json"))
-            if differences:
-                shown = "\n  ".join(differences)
+            different = differences(yaml.safe_load(file.read_text()), spec.model_dump(mode="json"))
+            if different:
+                shown = "\n  ".join(different)
                 raise RunError(
                     f"{folder} holds a run with another spec; use another folder, or the same spec:\n  {shown}"
                 )
@@ -88,9 +88,20 @@ class Run:
         run.check_disk()
         return run
 
+    @property
+    def name(self) -> str:
+        """What people call it: the name of its workspace or of its folder."""
+        return self.code.name if self.code else self.folder.name
+
     def path(self, relative: str) -> Path:
         """An absolute path inside the run."""
         return self.folder / relative
+
+    @property
+    def code(self) -> Path | None:
+        """The code that this run's stages must use: that of its workspace. None: whatever runs."""
+        workspace = self.folder.parent
+        return workspace if (workspace / PARAMS_FILE).is_file() and (workspace / "fire_opd").is_dir() else None
 
     @property
     def cache(self) -> Path:

@@ -11,10 +11,10 @@ import os
 import shutil
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, BinaryIO, Protocol
 
 import fsspec
 
@@ -49,6 +49,14 @@ class Store(Protocol):
 
     def upload(self, file: Path, key: str) -> None:
         """Copy a file into the store; the copy's size is checked."""
+        ...
+
+    def open(self, key: str) -> AbstractContextManager[BinaryIO]:
+        """Read a file from its beginning."""
+        ...
+
+    def stat(self, key: str) -> Item:
+        """Size and version of a file."""
         ...
 
     def download(self, key: str, file: Path) -> None:
@@ -113,12 +121,27 @@ class LocalStore:
             if temporary.stat().st_size != file.stat().st_size:
                 raise StoreError(f"{self.url(key)}: was cut while {file} was copied; is the disk full?")
 
-    def download(self, key: str, file: Path) -> None:
+    @contextmanager
+    def open(self, key: str) -> Iterator[BinaryIO]:
         """As in `Store`."""
         try:
-            shutil.copyfile(self.root / key, file)
+            with (self.root / key).open("rb") as file:
+                yield file
         except FileNotFoundError as error:
             raise StoreError(f"{self.url(key)}: not in the store") from error
+
+    def stat(self, key: str) -> Item:
+        """As in `Store`; the version is the modification time."""
+        try:
+            stat = (self.root / key).stat()
+        except FileNotFoundError as error:
+            raise StoreError(f"{self.url(key)}: not in the store") from error
+        return Item(key, stat.st_size, str(stat.st_mtime_ns), stat.st_mtime)
+
+    def download(self, key: str, file: Path) -> None:
+        """As in `Store`."""
+        with self.open(key) as source, file.open("wb") as target:
+            shutil.copyfileobj(source, target, 1 << 20)
 
     def delete(self, key: str) -> None:
         """As in `Store`."""
@@ -127,8 +150,7 @@ class LocalStore:
     def items(self, prefix: str) -> list[Item]:
         """As in `Store`; the version is the modification time."""
         found = [file for file in sorted((self.root / prefix).rglob("*")) if file.is_file() and file.name[0] != "."]
-        stats = [(str(file.relative_to(self.root)), file.stat()) for file in found]
-        return [Item(key, stat.st_size, str(stat.st_mtime_ns), stat.st_mtime) for key, stat in stats]
+        return [self.stat(str(file.relative_to(self.root))) for file in found]
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
@@ -202,6 +224,26 @@ class S3Store:
         if size != file.stat().st_size:
             raise StoreError(f"{self.url(key)}: has {size} bytes after the upload of {file}; upload it again")
 
+    @contextmanager
+    def open(self, key: str) -> Iterator[BinaryIO]:
+        """As in `Store`."""
+        try:
+            with self._files.open(self.url(key), "rb") as file:
+                yield file
+        except FileNotFoundError as error:
+            raise StoreError(f"{self.url(key)}: not in the store") from error
+        except OSError as error:
+            raise _unreachable(self.url(key), error) from error
+
+    def stat(self, key: str) -> Item:
+        """As in `Store`; the version is the ETag."""
+        try:
+            return _item(key, self._files.info(self.url(key), refresh=True))
+        except FileNotFoundError as error:
+            raise StoreError(f"{self.url(key)}: not in the store") from error
+        except OSError as error:
+            raise _unreachable(self.url(key), error) from error
+
     def download(self, key: str, file: Path) -> None:
         """As in `Store`."""
         try:
@@ -227,13 +269,14 @@ class S3Store:
         except OSError as error:
             raise _unreachable(self.url(prefix), error) from error
         start = len(self.root.removeprefix("s3://")) + 1
-        return [
-            Item(path[start:], info["size"], info["ETag"], info["LastModified"].timestamp())
-            for path, info in sorted(found.items())
-        ]
+        return [_item(path[start:], info) for path, info in sorted(found.items())]
 
     def _etag(self, key: str) -> str:
         return str(self._files.info(self.url(key), refresh=True)["ETag"])
+
+
+def _item(key: str, info: dict[str, Any]) -> Item:
+    return Item(key, info["size"], info["ETag"], info["LastModified"].timestamp())
 
 
 def _bytes(value: dict[str, Any]) -> bytes:
