@@ -10,7 +10,8 @@ from rich.console import Console
 
 from fire_opd.errors import FireOpdError, SpecError
 from fire_opd.spec import RunSpec, check_models, dump_spec, read_spec
-from fire_opd.storage import Run
+from fire_opd.storage import Run, runs_folder
+from fire_opd.storage.places import lineage_on
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 
@@ -18,6 +19,10 @@ prompts = typer.Typer(no_args_is_help=True, help="Prompt sets in the store.")
 app.add_typer(prompts, name="prompts")
 
 Folder = Annotated[Path, typer.Option("--run", help="Folder of the run.", metavar="DIR")]
+PlainFolder = Annotated[
+    Path | None, typer.Option("--run", help="Run in this plain folder instead, unrecorded.", metavar="DIR")
+]
+Name = Annotated[str, typer.Option(help="Name of the run: it is recorded, in a workspace of that name.")]
 Round = Annotated[
     int, typer.Option("--round", min=0, help="Round number; 0 is the student before training.", metavar="N")
 ]
@@ -34,18 +39,26 @@ def show_config(spec: SpecFile = "qwen3-1.7b-from-4b", overrides: Override = Non
 @app.command()
 def run(
     spec: SpecFile,
-    folder: Folder,
+    name: Name = "",
+    folder: PlainFolder = None,
     overrides: Override = None,
     dry_run: Annotated[bool, typer.Option(help="Check everything, print the resolved spec, start nothing.")] = False,
 ) -> None:
     """Run all rounds; the same command resumes, and a finished run is a no-op."""
     resolved = read_spec(spec, overrides or ())
-    start(resolved, folder, dry_run)
+    if not dry_run and bool(name) == bool(folder):
+        raise SpecError("give --name NAME for a run that is recorded, or --run DIR for one in a plain folder")
+    if dry_run:
+        check_models(resolved)
+        typer.echo(dump_spec(resolved), nl=False)
+        return
+    start(resolved, name, folder)
 
 
 @app.command()
 def demo(
-    folder: Folder = Path("runs/demo"),
+    name: Name = "demo",
+    folder: PlainFolder = None,
     assets: Annotated[Path, typer.Option(help="Where the demo's models and prompts are kept.")] = Path(".state/demo"),
     seed: Annotated[int, typer.Option(min=0)] = 0,
     clean: Annotated[bool, typer.Option(help="Only prompts that the teachers were taught.")] = False,
@@ -55,7 +68,7 @@ def demo(
     from fire_opd.demo.build import build_demo, demo_spec
 
     made = build_demo(assets.resolve(), seed)
-    start(demo_spec(made, overrides or [], clean=clean), folder, dry_run=False)
+    start(demo_spec(made, overrides or [], clean=clean), name, folder)
 
 
 @app.command(hidden=True)
@@ -150,15 +163,18 @@ def report(folder: Folder) -> None:
     print_report(opened)
 
 
-def start(spec: RunSpec, folder: Path, dry_run: bool) -> None:
-    """Check the spec and the machine, create the run folder, and become the flow's process."""
-    if dry_run:
-        check_models(spec)
-        typer.echo(dump_spec(spec), nl=False)
-        return
-    opened = Run.start(folder, spec)
+def start(spec: RunSpec, name: str, folder: Path | None) -> None:
+    """Check spec and machine, create the run, and become the flow's process, with the code of the run's workspace."""
+    from fire_opd.engines.crew import engine_environment
+    from fire_opd.lineage.workspace import start_recorded
+
+    if folder is None and lineage_on():
+        opened = start_recorded(name, spec)
+    else:
+        opened = Run.start(folder or runs_folder() / name, spec)
     # Replacing this process keeps signals simple, and keeps the library free of Prefect.
-    os.execv(sys.executable, [sys.executable, "-m", "flows.main", str(opened.folder)])
+    command = [sys.executable, "-m", "flows.main", str(opened.folder)]
+    os.execve(sys.executable, command, engine_environment(opened))
 
 
 def main() -> None:
