@@ -110,6 +110,7 @@ def main() -> None:
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     parent = ParentConnection()
     os.nice(5)  # engines first
+    os.chdir(run.folder.parent)  # where DVC looks for what dvc.yaml names
     recorder = Recorder(run)
     parent.serve({"pid": os.getpid()}, lambda request: recorder.record(request["rounds"], request["complete"]))
 
