@@ -10,7 +10,7 @@ from rich.console import Console
 
 from fire_opd.errors import FireOpdError, SpecError
 from fire_opd.spec import RunSpec, check_models, dump_spec, read_spec
-from fire_opd.storage import Run, runs_folder
+from fire_opd.storage import Run, open_store, runs_folder
 from fire_opd.storage.places import lineage_on
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
@@ -22,6 +22,7 @@ Folder = Annotated[Path, typer.Option("--run", help="Folder of the run.", metava
 PlainFolder = Annotated[
     Path | None, typer.Option("--run", help="Run in this plain folder instead, unrecorded.", metavar="DIR")
 ]
+RunArgument = Annotated[str, typer.Argument(help="Name of a recorded run.", metavar="RUN")]
 Name = Annotated[str, typer.Option(help="Name of the run: it is recorded, in a workspace of that name.")]
 Round = Annotated[
     int, typer.Option("--round", min=0, help="Round number; 0 is the student before training.", metavar="N")
@@ -132,16 +133,123 @@ def evaluate(folder: Folder, round: Round) -> None:
 
 
 @app.command()
-def verify(folder: Folder) -> None:
-    """Hash every file of a run and name each one that is missing or altered."""
-    from fire_opd.storage import retired_manifest, verify_files
+def verify(
+    name: RunArgument = "",
+    folder: PlainFolder = None,
+    remote: Annotated[bool, typer.Option("--remote", help="Also read every byte in the store.")] = False,
+    repair: Annotated[bool, typer.Option("--repair", help="Replace bad objects by good copies.")] = False,
+) -> None:
+    """Hash every file of a run, in its folder, the cache and the store, and name each that is missing or altered."""
+    from fire_opd.lineage.verify import verify_cache, verify_run, verify_store
 
-    directories = [path.parent for path in sorted(Run.open(folder).folder.rglob("manifest.json"))]
-    problems = [p for d in directories if not retired_manifest(d) for p in verify_files(d)]
+    where = folder or runs_folder() / name / "run"
+    problems = verify_run(Run.open(where)) if folder or where.is_dir() or not remote else []
+    lock = where.parent / "dvc.lock"
+    if lock.is_file():
+        problems += verify_cache(lock, repair)
+    if remote:
+        problems += verify_store(open_store(), name, repair)
     for problem in problems:
         typer.echo(problem)
-    typer.echo(f"{len(directories)} stage directories, {len(problems)} problem(s)")
-    raise typer.Exit(1 if problems else 0)
+    typer.echo(f"{name or where}: {len(problems)} problem(s)")
+    raise typer.Exit(1 if [problem for problem in problems if not problem.endswith("repaired")] else 0)
+
+
+@app.command("runs")
+def list_runs() -> None:
+    """List the recorded runs."""
+    from rich.table import Table
+
+    from fire_opd.lineage.record import all_records
+    from fire_opd.lineage.retention import read_tags
+
+    store = open_store()
+    tags = read_tags(store)
+    table = Table(
+        "run", "began", "student", "rounds", "before", "accuracy", "seconds", "cost", "state", "tags", box=None
+    )
+    for record in sorted(all_records(store), key=lambda found: found.began):
+        table.add_row(
+            record.name,
+            record.began[:16],
+            Path(record.student).name,
+            f"{record.done}/{record.rounds}",
+            f"{record.accuracy_before:.1%}",
+            f"{record.accuracy:.1%}",
+            f"{record.seconds:.0f}",
+            f"{record.cost:.2f}",
+            record.state,
+            ", ".join(sorted(label for label, run in tags.items() if run == record.name)),
+        )
+    console = Console()
+    console.width = max(console.width, 120)
+    console.print(table)
+
+
+@app.command("diff")
+def diff_runs(left: RunArgument, right: RunArgument) -> None:
+    """What differs between two recorded runs: spec, inputs, results."""
+    from fire_opd.lineage.compare import diff
+
+    for part, rows in diff(open_store(), left, right).items():
+        typer.echo(f"{part}: {'the same' if not rows else ''}")
+        for field, one, other in rows:
+            typer.echo(f"  {field}: {one} → {other}")
+
+
+@app.command()
+def reproduce(
+    name: RunArgument,
+    into: Annotated[Path | None, typer.Option(help="Folder of the fresh workspace.")] = None,
+    recompute: Annotated[bool, typer.Option("--recompute", help="Run every stage again, cold, and compare.")] = False,
+) -> None:
+    """Bring a recorded run back from the store alone, and compare every digest with the record."""
+    from fire_opd.lineage.reproduce import reproduce as bring_back
+
+    differences = bring_back(name, into, recompute, typer.echo)
+    for difference in differences:
+        typer.echo(f"differs: {difference}")
+    typer.echo(f"{name}: {'all digests are equal' if not differences else f'{len(differences)} directories differ'}")
+    raise typer.Exit(1 if differences else 0)
+
+
+@app.command("explain")
+def explain_origin(
+    what: Annotated[str, typer.Argument(help="A stage directory, a run, a tag, or the name of a promoted student.")],
+) -> None:
+    """Say what something was made from: prompts, teachers, rollouts, filter decisions, code, seeds, cost."""
+    from fire_opd.lineage.explain import explain
+
+    for line in explain(open_store(), what):
+        typer.echo(line)
+
+
+@app.command("tag")
+def tag_run(name: RunArgument, label: Annotated[str, typer.Argument(metavar="TAG")]) -> None:
+    """Give a recorded run a tag, which keeps it from being collected."""
+    from fire_opd.lineage.retention import tag
+
+    tag(open_store(), name, label)
+
+
+@app.command()
+def gc(
+    last: Annotated[int, typer.Option("--keep-last", min=0, help="Also keep this many of the latest runs.")] = 10,
+    grace: Annotated[float, typer.Option(help="Leave what is younger than this many hours.")] = 24.0,
+    yes: Annotated[bool, typer.Option("--yes", help="Remove; otherwise only say what would be removed.")] = False,
+) -> None:
+    """Remove runs that are neither tagged, promoted, recent nor at work, and objects that no kept run needs."""
+    from fire_opd.lineage.retention import carry_out, plan
+
+    store = open_store()
+    found = plan(store, last, grace * 3600)
+    for name, why in sorted(found.kept.items()):
+        typer.echo(f"keep    {name} ({why})")
+    for name in sorted(found.removed):
+        typer.echo(f"remove  {name}")
+    typer.echo(f"{'removing' if yes else 'would remove'} {len(found.objects)} objects, {found.size / 2**20:.1f} MiB")
+    if yes:
+        carry_out(store, found)
 
 
 @prompts.command()

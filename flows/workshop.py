@@ -8,7 +8,8 @@ from prefect.logging import get_run_logger
 from prefect.runtime import flow_run
 
 from fire_opd.engines.crew import Crew
-from fire_opd.lineage.workspace import RUN_FOLDER, start_recorded
+from fire_opd.lineage.cache import StageCache
+from fire_opd.lineage.workspace import RUN_FOLDER, start_recorded, workspace_of
 from fire_opd.spec import RunSpec
 from fire_opd.storage import Run, runs_folder
 from fire_opd.storage.places import lineage_on
@@ -50,5 +51,6 @@ def crew_of(run: Run) -> Iterator[Crew]:
     """A crew that takes its turn on the devices. The run is held meanwhile, and no process is left at the end."""
     log = get_run_logger().info
     devices = Devices(device_names(run.spec), UUID(flow_run.id), run.folder, log)
-    with run.held(), Crew(run, claim=devices, log=log) as crew:
+    cache = StageCache() if workspace_of(run) else None
+    with run.held(), Crew(run, claim=devices, cache=cache, log=log) as crew:
         yield crew

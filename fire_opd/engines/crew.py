@@ -14,7 +14,7 @@ from fire_opd.errors import FireOpdError
 from fire_opd.runtime.ledger import recorded
 from fire_opd.runtime.process import EngineProcess
 from fire_opd.runtime.tick import Tick, no_tick
-from fire_opd.stages import STAGES, Job
+from fire_opd.stages import STAGES, Job, Output
 from fire_opd.storage import Run, read_manifest, retire
 
 Log = Callable[[str], None]
@@ -51,14 +51,29 @@ class Unshared:
         """Nothing is held."""
 
 
+class Cache(Protocol):
+    """Results of stages that ran before, in this run or in others."""
+
+    def restore(self, job: Job, output: Output) -> str | None:
+        """Put the result into its place; returns the name of the run that made it, or None."""
+        ...
+
+
 class Crew:
     """Runs jobs of one run. Engines that stay live until `close()`; a dead one is replaced at the next job."""
 
     def __init__(
-        self, run: Run, *, claim: Claim | None = None, resident: bool = True, log: Log = lambda line: None
+        self,
+        run: Run,
+        *,
+        claim: Claim | None = None,
+        cache: Cache | None = None,
+        resident: bool = True,
+        log: Log = lambda line: None,
     ) -> None:
         self.run = run
         self._claim = claim or Unshared()
+        self._cache = cache
         self._resident = resident
         self._log = log
         self._engines: dict[str, EngineProcess] = {}
@@ -96,6 +111,8 @@ class Crew:
         job = Job(self.run, STAGES[stage], round, teacher)
         if job.up_to_date():
             self._log(f"{job.label} of round {round}: up to date")
+        elif found := self._restored(job):
+            self._log(f"{job.label} of round {round}: from the cache, made by run {found}")
         else:
             placement = self.run.spec.placement
             devices = len(getattr(placement, job.stage.role).devices) if _on_gpu(job) else 0
@@ -153,6 +170,17 @@ class Crew:
     def _mode(self, role: str) -> str:
         mode: str = getattr(self.run.spec.placement, role).mode
         return mode
+
+    def _restored(self, job: Job) -> str:
+        """Bring the outputs of a job from the cache; returns the run that made the last one, empty if not all came."""
+        found = ""
+        if self._cache is None:
+            return found
+        for output in job.stage.outputs:
+            found = "here" if job.finished(output) else self._cache.restore(job, output) or ""
+            if not found:
+                break
+        return found
 
     def _retire(self, job: Job) -> None:
         """Give up the trainer state that the one just written replaces."""

@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -32,10 +33,14 @@ class Output:
 
 def outputs(lock: Path) -> list[Output]:
     """The stage directories that a `dvc.lock` records, in its order; reports, which DVC does not keep, are left out."""
-    stages = (yaml.safe_load(lock.read_text()) if lock.is_file() else None) or {}
+    return outputs_of(yaml.safe_load(lock.read_text()) if lock.is_file() else {})
+
+
+def outputs_of(lock: dict[str, Any]) -> list[Output]:
+    """As `outputs`, of a parsed lock."""
     return [
         Output(out["path"], out["md5"], out.get("size", 0))
-        for stage in stages.get("stages", {}).values()
+        for stage in lock.get("stages", {}).values()
         for out in stage.get("outs", ())
         if out["md5"].endswith(".dir")
     ]
@@ -112,6 +117,13 @@ class Objects:
             raise LineageError(
                 f"{self.url(md5)}: not what was uploaded; `fire-opd verify --remote --repair` replaces it"
             )
+
+    def whole(self, md5: str) -> bool:
+        """Whether an object is there and its bytes have its name."""
+        try:
+            return self._hashes(md5)[2] == md5.removesuffix(".dir")
+        except StoreError:
+            return False
 
     def problems(self, output: Output) -> Iterator[tuple[str, str]]:
         """Name each object of a directory that is missing or altered, with its MD5; reads and hashes every byte."""

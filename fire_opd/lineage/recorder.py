@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from fire_opd.errors import StoreUnreachable
+from fire_opd.lineage.cache import index_outputs
 from fire_opd.lineage.objects import LOCK_FILE, cached, outputs, stored
 from fire_opd.lineage.record import write_record
 from fire_opd.lineage.workspace import REMOTE, commit_all
@@ -54,17 +55,18 @@ class Recorder:
         Raises:
             StoreUnreachable: the store cannot be reached; all is committed on this machine, and the next call goes on.
         """
-        begun = time.monotonic()
+        begun, indexed = time.monotonic(), set(self._checked)
         names = [name for number in rounds for name in stage_names(self.run, number)]
         if complete:
             write_report(self.run)
             names.append("report")
         self._commit(list(dict.fromkeys(names)))
-        commit_all(self.workspace, f"rounds {', '.join(map(str, rounds))}" + (", complete" if complete else ""))
+        commit_all(self.workspace, "; ".join([*(f"round {n}" for n in rounds), *(["complete"] if complete else [])]))
         committed = time.monotonic()
         reach("recorder.committed")
         self._push()
         reach("recorder.pushed")
+        index_outputs(open_store(), self.workspace, self.workspace / LOCK_FILE, indexed)
         write_record(open_store(), self.run, complete)
         now = time.monotonic()
         return {"commit_seconds": round(committed - begun, 3), "push_seconds": round(now - committed, 3)}

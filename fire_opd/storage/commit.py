@@ -59,11 +59,12 @@ def commit_stage(
     (temporary / MANIFEST).write_bytes(manifest.to_bytes())
     for path in [*walk_files(temporary), *_directories(temporary)]:
         _fsync(path)
-    _replace(temporary, directory)
+    replace_directory(temporary, directory)
     reach(f"{stage}.renamed")
 
 
-def _replace(temporary: Path, directory: Path) -> None:
+def replace_directory(temporary: Path, directory: Path) -> None:
+    """Put a complete directory in its place; what stood there goes."""
     old = directory.with_name(f".{directory.name}.old")
     shutil.rmtree(old, ignore_errors=True)
     if directory.exists():

@@ -11,7 +11,7 @@ import os
 import shutil
 import uuid
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol
@@ -144,8 +144,11 @@ class LocalStore:
             shutil.copyfileobj(source, target, 1 << 20)
 
     def delete(self, key: str) -> None:
-        """As in `Store`."""
-        (self.root / key).unlink(missing_ok=True)
+        """As in `Store`; a folder that becomes empty goes too."""
+        file = self.root / key
+        file.unlink(missing_ok=True)
+        with suppress(OSError):
+            file.parent.rmdir()
 
     def items(self, prefix: str) -> list[Item]:
         """As in `Store`; the version is the modification time."""

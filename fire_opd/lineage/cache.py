@@ -1,0 +1,74 @@
+"""The stage cache: a stage whose identity was recorded before, in whatever run, is restored and not run.
+
+<store>/stages/<SHA-256 of the identity>.json      which directory object holds the result, and which run made it
+"""
+
+import hashlib
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+from fire_opd.errors import LineageError, StoreError
+from fire_opd.lineage.objects import Objects, cached, outputs, stored
+from fire_opd.lineage.workspace import RUN_FOLDER
+from fire_opd.stages import Job, Output
+from fire_opd.storage import Manifest, Store, open_store, verify_files
+from fire_opd.storage.commit import replace_directory
+from fire_opd.storage.manifest import read_manifest
+
+_FOLDER = "stages"
+
+
+def identity_key(identity: dict[str, Any]) -> str:
+    """Where in the store the result of a stage with this identity is named."""
+    digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
+    return f"{_FOLDER}/{digest}.json"
+
+
+def index_outputs(store: Store, workspace: Path, lock: Path, done: set[str]) -> None:
+    """Name recorded directories, but those in `done`, by their identities; retired ones hold nothing to restore."""
+    for output in outputs(lock):
+        manifest = read_manifest(workspace / output.path)
+        if output.md5 not in done and manifest:
+            entry = {"md5": output.md5, "run": workspace.name, "directory": output.path.removeprefix(f"{RUN_FOLDER}/")}
+            store.write_json(identity_key(manifest.identity()), entry, None)
+
+
+class StageCache:
+    """Results of all recorded runs: from the cache on this machine, or else from the store."""
+
+    def __init__(self) -> None:
+        self._store = open_store()
+
+    def restore(self, job: Job, output: Output) -> str | None:
+        """Put the recorded result of a stage into its place; returns the run that made it, or None.
+
+        What turns out to be altered or incomplete is not used; the stage then runs.
+        """
+        identity = job.identity(output)
+        found = self._store.read_json(identity_key(identity))
+        if found is None:
+            return None
+        directory = job.directory(output.directory)
+        temporary = directory.with_name(f".{directory.name}.tmp")
+        for objects in (cached(), stored(self._store)):
+            shutil.rmtree(temporary, ignore_errors=True)
+            try:
+                manifest = _copy(objects, found[0]["md5"], temporary)
+            except (LineageError, StoreError):
+                continue
+            if manifest.identity() == identity and not verify_files(temporary):
+                replace_directory(temporary, directory)
+                return str(found[0]["run"])
+        shutil.rmtree(temporary, ignore_errors=True)
+        return None
+
+
+def _copy(objects: Objects, md5: str, into: Path) -> Manifest:
+    files = objects.files(md5)
+    for name, file in files.items():
+        target = into / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        objects.store.download(objects.key(file), target)
+    return objects.manifest(files)

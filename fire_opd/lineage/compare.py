@@ -1,0 +1,48 @@
+"""What differs between two recorded runs: spec, inputs, results."""
+
+from typing import Any
+
+from fire_opd.lineage.inputs import INPUTS_FILE
+from fire_opd.lineage.record import MANIFESTS, fetch_json, read_record
+from fire_opd.storage import Store
+from fire_opd.storage.run import PARAMS_FILE
+
+_METRICS = ("keep_ratio", "reverse_kl", "student_entropy", "loss", "length", "truncation_rate")
+
+
+def diff(store: Store, left: str, right: str) -> dict[str, list[tuple[str, Any, Any]]]:
+    """Fields that differ, as (name, left, right), under `spec`, `inputs` and `results` (of the last common round)."""
+    records = [read_record(store, name) for name in (left, right)]
+    specs = [_flat(fetch_json(store, record, PARAMS_FILE)["spec"]) for record in records]
+    inputs = [fetch_json(store, record, INPUTS_FILE) for record in records]
+    last = min(record.done for record in records)
+    results = [_results(fetch_json(store, record, MANIFESTS), last) for record in records]
+    runs = [{"rounds": r.done, "accuracy": r.accuracy, "seconds": r.seconds, "cost": r.cost} for r in records]
+    return {
+        "spec": _different(*specs),
+        "inputs": _different(*inputs),
+        "runs": _different(*runs),
+        f"round {last}": _different(*results),
+    }
+
+
+def _different(left: dict[str, Any], right: dict[str, Any]) -> list[tuple[str, Any, Any]]:
+    names = [*left, *(name for name in right if name not in left)]
+    return [(n, left.get(n), right.get(n)) for n in names if left.get(n) != right.get(n)]
+
+
+def _flat(value: Any, field: str = "") -> dict[str, Any]:
+    if isinstance(value, dict):
+        return {k: v for name, part in value.items() for k, v in _flat(part, f"{field}.{name}".lstrip(".")).items()}
+    return {field: value}
+
+
+def _results(manifests: dict[str, Any], number: int) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for stage in ("evaluation", "rollouts", "scores", "batch", "trainer"):
+        metrics = manifests.get(f"rounds/{number}/{stage}", {}).get("metrics", {})
+        found |= {k: v for k, v in metrics.items() if k in _METRICS or k == "greedy" or k.startswith("avg@")}
+        if stage == "evaluation":
+            for domain, part in metrics.get("by_domain", {}).items():
+                found |= {f"{k} of {domain}": v for k, v in part.items() if k == "greedy" or k.startswith("avg@")}
+    return {k: round(v, 4) if isinstance(v, float) else v for k, v in found.items()}

@@ -1,0 +1,115 @@
+"""What may go: keep tagged and promoted runs, the last ones and those at work, and everything that these need."""
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+
+from fire_opd.lineage.inputs import INPUTS_FILE
+from fire_opd.lineage.objects import LOCK_FILE, Objects, cached, outputs_of, stored
+from fire_opd.lineage.record import RunRecord, all_records, fetch_json, read_record, record_folder
+from fire_opd.storage import Store
+from fire_opd.storage.store import Item
+
+_TAGS = "tags.json"
+_RUNNING = 7 * 86400.0  # seconds after its last record in which an unfinished run counts as at work
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a collection would do."""
+
+    kept: dict[str, str]  # run -> why
+    removed: list[str]  # runs
+    objects: list[tuple[Objects, Item]]  # files that no kept run needs, in the store and on this machine
+
+    @property
+    def size(self) -> int:
+        """Bytes that become free."""
+        return sum(item.size for _, item in self.objects)
+
+
+def read_tags(store: Store) -> dict[str, str]:
+    """Run of each tag."""
+    found = store.read_json(_TAGS)
+    return found[0] if found else {}
+
+
+def tag(store: Store, run: str, label: str) -> None:
+    """Give a recorded run a tag, which keeps it; a tag that is there moves.
+
+    Raises:
+        LineageError: there is no such run.
+    """
+    read_record(store, run)
+    while True:
+        found = store.read_json(_TAGS)
+        tags, seen = found or ({}, None)
+        if store.write_json(_TAGS, {**tags, label: run}, seen):
+            return
+
+
+def plan(store: Store, last: int, grace: float) -> Plan:
+    """What no kept run needs.
+
+    Args:
+        store: to collect; the cache on this machine goes with it.
+        last: how many of the latest runs are kept whatever they are.
+        grace: seconds; what is younger is left, since its run may not be recorded yet.
+    """
+    records = sorted(all_records(store), key=lambda record: record.recorded, reverse=True)
+    kept = _kept(store, records, last)
+    needed = {file for record in records if record.name in kept for file in _needed(store, record)}
+    before = time.time() - grace
+    unneeded = [
+        (objects, item)
+        for objects, prefixes in ((stored(store), ("dvc", "inputs", "stages")), (cached(), ("files",)))
+        for prefix in prefixes
+        for item in objects.store.items(prefix)
+        if item.modified < before and not _is_needed(objects, item, needed)
+    ]
+    return Plan(kept, [record.name for record in records if record.name not in kept], unneeded)
+
+
+def carry_out(store: Store, plan: Plan) -> None:
+    """Remove what the plan names: records first, so that no record is left without its objects."""
+    for name in plan.removed:
+        items = store.items(record_folder(name))
+        for item in sorted(items, key=lambda item: not item.key.endswith("/record.json")):
+            store.delete(item.key)
+    for objects, item in plan.objects:
+        objects.store.delete(item.key)
+
+
+def _kept(store: Store, records: list[RunRecord], last: int) -> dict[str, str]:
+    kept: dict[str, list[str]] = {record.name: [] for record in records}
+    for label, run in read_tags(store).items():
+        kept.get(run, []).append(f"tag {label}")
+    for item in store.items("models"):
+        if item.key.endswith("/promoted.json") and (found := store.read_json(item.key)):
+            kept.get(found[0]["run"], []).append(f"promoted as {item.key.split('/')[1]}")
+    for record in records[:last]:
+        kept[record.name].append("one of the last")
+    for record in records:
+        age = time.time() - datetime.fromisoformat(record.recorded).timestamp()
+        if record.state != "complete" and age < _RUNNING:
+            kept[record.name].append("at work")
+    return {name: ", ".join(why) for name, why in kept.items() if why}
+
+
+def _needed(store: Store, record: RunRecord) -> Iterator[str]:
+    """MD5s of objects, and digests of inputs, of a run."""
+    for output in outputs_of(fetch_json(store, record, LOCK_FILE)):
+        yield output.md5
+        yield from stored(store).files(output.md5).values()
+    yield from fetch_json(store, record, INPUTS_FILE).values()
+
+
+def _is_needed(objects: Objects, item: Item, needed: set[str]) -> bool:
+    parts = item.key.split("/")
+    if parts[0] == "inputs":
+        return parts[1] in needed
+    if parts[0] == "stages":
+        found = objects.store.read_json(item.key)
+        return found is not None and found[0]["md5"] in needed
+    return "".join(parts[-2:]) in needed
