@@ -292,7 +292,7 @@ def main() -> None:
     except FireOpdError as error:
         console = Console(stderr=True)
         console.print(f"[bold red]{type(error).__name__}[/]: ", end="")
-        console.print(str(error), markup=False, highlight=False)
+        console.print(str(error), markup=False, highlight=False, soft_wrap=True)
         sys.exit(1)
 
 

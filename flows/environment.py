@@ -9,7 +9,9 @@ def prepare_environment(home: Path) -> None:
     os.environ.update(
         {
             "PREFECT_HOME": str(home),
-            "PREFECT_MEMO_STORE_PATH": str(home / "memo.toml"),  # does not follow the first
+            # these two do not follow the first
+            "PREFECT_MEMO_STORE_PATH": str(home / "memo.toml"),
+            "PREFECT_RESULTS_LOCAL_STORAGE_PATH": str(home / "storage"),
             "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
             "PREFECT_CLOUD_ENABLE_ORCHESTRATION_TELEMETRY": "false",
             "DO_NOT_TRACK": "1",

@@ -57,7 +57,7 @@ def main(folder: Path) -> int:
         if not isinstance(error, FireOpdError):
             raise
         console.print(f"[bold red]{type(error).__name__}[/]: ", end="")
-        console.print(str(error), markup=False, highlight=False)
+        console.print(str(error), markup=False, highlight=False, soft_wrap=True)
         return 1
     return 0
 

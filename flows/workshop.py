@@ -51,6 +51,6 @@ def crew_of(run: Run) -> Iterator[Crew]:
     """A crew that takes its turn on the devices. The run is held meanwhile, and no process is left at the end."""
     log = get_run_logger().info
     devices = Devices(device_names(run.spec), UUID(flow_run.id), run.folder, log)
-    cache = StageCache() if workspace_of(run) else None
+    cache = StageCache(log) if workspace_of(run) else None
     with run.held(), Crew(run, claim=devices, cache=cache, log=log) as crew:
         yield crew

@@ -33,6 +33,9 @@ def prepare() -> None:
         "PREFECT_API_AUTH_STRING": os.environ.get("PREFECT_SERVER_API_AUTH_STRING", ""),
     }
     os.environ.update({name: value for name, value in defaults.items() if value and name not in os.environ})
+    caches = {"MPLCONFIGDIR": "matplotlib", "VLLM_CACHE_ROOT": "vllm", "VLLM_CONFIG_ROOT": "vllm/config"}
+    for name, folder in caches.items():  # else below the home folder
+        os.environ.setdefault(name, str(state_folder() / "caches" / folder))
     os.environ.setdefault("PREFECT_UI_API_URL", f"{address()}/api")
     os.environ |= {
         # In memory, a restart of the server would cancel the holder and block the slot for good.

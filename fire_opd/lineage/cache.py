@@ -6,10 +6,11 @@
 import hashlib
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from fire_opd.errors import LineageError, StoreError
+from fire_opd.errors import LineageError, StoreError, StoreUnreachable
 from fire_opd.lineage.objects import Objects, cached, outputs, stored
 from fire_opd.lineage.workspace import RUN_FOLDER
 from fire_opd.stages import Job, Output
@@ -29,7 +30,7 @@ def identity_key(identity: dict[str, Any]) -> str:
 def index_outputs(store: Store, workspace: Path, lock: Path, done: set[str]) -> None:
     """Name recorded directories, but those in `done`, by their identities; retired ones hold nothing to restore."""
     for output in outputs(lock):
-        manifest = read_manifest(workspace / output.path)
+        manifest = read_manifest(workspace / output.path) if output.is_stage else None
         if output.md5 not in done and manifest:
             entry = {"md5": output.md5, "run": workspace.name, "directory": output.path.removeprefix(f"{RUN_FOLDER}/")}
             store.write_json(identity_key(manifest.identity()), entry, None)
@@ -38,8 +39,8 @@ def index_outputs(store: Store, workspace: Path, lock: Path, done: set[str]) -> 
 class StageCache:
     """Results of all recorded runs: from the cache on this machine, or else from the store."""
 
-    def __init__(self) -> None:
-        self._store = open_store()
+    def __init__(self, log: Callable[[str], None]) -> None:
+        self._store, self._log, self._reachable = open_store(), log, True
 
     def restore(self, job: Job, output: Output) -> str | None:
         """Put the recorded result of a stage into its place; returns the run that made it, or None.
@@ -47,7 +48,7 @@ class StageCache:
         What turns out to be altered or incomplete is not used; the stage then runs.
         """
         identity = job.identity(output)
-        found = self._store.read_json(identity_key(identity))
+        found = self._find(identity)
         if found is None:
             return None
         directory = job.directory(output.directory)
@@ -63,6 +64,17 @@ class StageCache:
                 return str(found[0]["run"])
         shutil.rmtree(temporary, ignore_errors=True)
         return None
+
+    def _find(self, identity: dict[str, Any]) -> tuple[dict[str, Any], str] | None:
+        """What the store names; without the store, nothing is found from then on."""
+        if not self._reachable:
+            return None
+        try:
+            return self._store.read_json(identity_key(identity))
+        except StoreUnreachable as error:
+            self._reachable = False
+            self._log(f"no stage is taken from the cache: {error}")
+            return None
 
 
 def _copy(objects: Objects, md5: str, into: Path) -> Manifest:

@@ -24,15 +24,20 @@ REMOTE_FOLDER = "dvc"
 
 @dataclass(frozen=True)
 class Output:
-    """A stage directory as `dvc.lock` records it."""
+    """What `dvc.lock` records of one output: a stage directory, whose MD5 ends with `.dir`, or a file of the report."""
 
     path: str  # relative to the workspace
-    md5: str  # ends with .dir
+    md5: str
     size: int
+
+    @property
+    def is_stage(self) -> bool:
+        """Whether it is a stage directory, with a manifest."""
+        return self.md5.endswith(".dir")
 
 
 def outputs(lock: Path) -> list[Output]:
-    """The stage directories that a `dvc.lock` records, in its order; reports, which DVC does not keep, are left out."""
+    """The outputs that a `dvc.lock` records, in its order."""
     return outputs_of(yaml.safe_load(lock.read_text()) if lock.is_file() else {})
 
 
@@ -42,7 +47,6 @@ def outputs_of(lock: dict[str, Any]) -> list[Output]:
         Output(out["path"], out["md5"], out.get("size", 0))
         for stage in lock.get("stages", {}).values()
         for out in stage.get("outs", ())
-        if out["md5"].endswith(".dir")
     ]
 
 
@@ -79,7 +83,7 @@ class Objects:
         """Relative path and MD5 of each file of a directory object.
 
         Raises:
-            LineageError: it is missing or altered.
+            LineageError: it is altered; StoreError: it is missing.
         """
         data = self._bytes(md5)
         if hashlib.md5(data).hexdigest() + ".dir" != md5:
@@ -118,6 +122,10 @@ class Objects:
                 f"{self.url(md5)}: not what was uploaded; `fire-opd verify --remote --repair` replaces it"
             )
 
+    def names(self, output: Output) -> list[str]:
+        """MD5s of all objects of an output."""
+        return [output.md5, *(self.files(output.md5).values() if output.is_stage else ())]
+
     def whole(self, md5: str) -> bool:
         """Whether an object is there and its bytes have its name."""
         try:
@@ -126,7 +134,11 @@ class Objects:
             return False
 
     def problems(self, output: Output) -> Iterator[tuple[str, str]]:
-        """Name each object of a directory that is missing or altered, with its MD5; reads and hashes every byte."""
+        """Name each object of an output that is missing or altered, with its MD5; reads and hashes every byte."""
+        if not output.is_stage:
+            if not self.whole(output.md5):
+                yield output.md5, f"{output.path}: {self.url(output.md5)}: missing or altered"
+            return
         try:
             files = self.files(output.md5)
             manifest = self.manifest(files)

@@ -99,7 +99,7 @@ class Recorder:
         local, remote = cached(), stored()
         for output in outputs(self.workspace / LOCK_FILE):
             if output.md5 not in self._checked:
-                for md5 in [output.md5, *local.files(output.md5).values()]:
+                for md5 in local.names(output):
                     remote.check(md5, local.size(md5))
                 self._checked.add(output.md5)
 

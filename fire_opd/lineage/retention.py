@@ -100,8 +100,7 @@ def _kept(store: Store, records: list[RunRecord], last: int) -> dict[str, str]:
 def _needed(store: Store, record: RunRecord) -> Iterator[str]:
     """MD5s of objects, and digests of inputs, of a run."""
     for output in outputs_of(fetch_json(store, record, LOCK_FILE)):
-        yield output.md5
-        yield from stored(store).files(output.md5).values()
+        yield from stored(store).names(output)
     yield from fetch_json(store, record, INPUTS_FILE).values()
 
 

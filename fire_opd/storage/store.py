@@ -21,6 +21,8 @@ import fsspec
 from fire_opd.errors import StoreError, StoreUnreachable
 from fire_opd.storage.places import store_url
 
+_S3_SETTINGS = {"connect_timeout": 10, "read_timeout": 60, "retries": {"max_attempts": 5, "mode": "standard"}}
+
 
 @dataclass(frozen=True)
 class Item:
@@ -182,7 +184,7 @@ class S3Store:
 
     def __init__(self, url: str) -> None:
         self.root = url
-        self._files = fsspec.filesystem("s3", use_listings_cache=False)
+        self._files = fsspec.filesystem("s3", use_listings_cache=False, config_kwargs=_S3_SETTINGS)
 
     def url(self, key: str) -> str:
         """As in `Store`."""
@@ -190,16 +192,13 @@ class S3Store:
 
     def read_json(self, key: str) -> tuple[dict[str, Any], str] | None:
         """As in `Store`; the version is the ETag."""
-        while True:  # until no writer came between the two reads
-            try:
-                before = self._etag(key)
+        with _reaching(self.url(key)), suppress(FileNotFoundError):
+            while True:  # until no writer came between the two reads
+                before = self._info(key)["ETag"]
                 data = self._files.cat_file(self.url(key))
-                if self._etag(key) == before:
+                if self._info(key)["ETag"] == before:
                     return _parse(self.url(key), data), before
-            except FileNotFoundError:
-                return None
-            except OSError as error:
-                raise _unreachable(self.url(key), error) from error
+        return None
 
     def write_json(self, key: str, value: dict[str, Any], seen: str | None) -> bool:
         """As in `Store`, by If-None-Match or If-Match."""
@@ -207,79 +206,81 @@ class S3Store:
 
         bucket, name, _ = self._files.split_path(self.url(key))
         condition = {"IfNoneMatch": "*"} if seen is None else {"IfMatch": seen}
-        try:
-            self._files.call_s3("put_object", Bucket=bucket, Key=name, Body=_bytes(value), **condition)
-        except (ClientError, OSError) as error:
-            cause = error if isinstance(error, ClientError) else error.__cause__
-            code = cause.response["Error"]["Code"] if isinstance(cause, ClientError) else ""
-            if code in ("PreconditionFailed", "ConditionalRequestConflict", "NoSuchKey", "412", "409", "404"):
-                return False
-            raise _unreachable(self.url(key), error) from error
+        with _reaching(self.url(key), writing=True):
+            try:
+                self._files.call_s3("put_object", Bucket=bucket, Key=name, Body=_bytes(value), **condition)
+            except (ClientError, OSError) as error:
+                cause = error if isinstance(error, ClientError) else error.__cause__
+                code = cause.response["Error"]["Code"] if isinstance(cause, ClientError) else ""
+                if code in ("PreconditionFailed", "ConditionalRequestConflict", "NoSuchKey", "412", "409", "404"):
+                    return False
+                raise
         return True
 
     def upload(self, file: Path, key: str) -> None:
         """As in `Store`."""
-        try:
+        with _reaching(self.url(key), writing=True):
             self._files.put_file(str(file), self.url(key))
-            size = self._files.info(self.url(key))["size"]
-        except OSError as error:
-            raise _unreachable(self.url(key), error) from error
+            size = self._info(key)["size"]
         if size != file.stat().st_size:
             raise StoreError(f"{self.url(key)}: has {size} bytes after the upload of {file}; upload it again")
 
     @contextmanager
     def open(self, key: str) -> Iterator[BinaryIO]:
         """As in `Store`."""
-        try:
-            with self._files.open(self.url(key), "rb") as file:
-                yield file
-        except FileNotFoundError as error:
-            raise StoreError(f"{self.url(key)}: not in the store") from error
-        except OSError as error:
-            raise _unreachable(self.url(key), error) from error
+        with _reaching(self.url(key)), _must_exist(self.url(key)), self._files.open(self.url(key), "rb") as file:
+            yield file
 
     def stat(self, key: str) -> Item:
         """As in `Store`; the version is the ETag."""
-        try:
-            return _item(key, self._files.info(self.url(key), refresh=True))
-        except FileNotFoundError as error:
-            raise StoreError(f"{self.url(key)}: not in the store") from error
-        except OSError as error:
-            raise _unreachable(self.url(key), error) from error
+        with _reaching(self.url(key)), _must_exist(self.url(key)):
+            return _item(key, self._info(key))
 
     def download(self, key: str, file: Path) -> None:
         """As in `Store`."""
-        try:
+        with _reaching(self.url(key)), _must_exist(self.url(key)):
             self._files.get_file(self.url(key), str(file))
-        except FileNotFoundError as error:
-            raise StoreError(f"{self.url(key)}: not in the store") from error
-        except OSError as error:
-            raise _unreachable(self.url(key), error) from error
 
     def delete(self, key: str) -> None:
         """As in `Store`."""
-        try:
+        with _reaching(self.url(key)), suppress(FileNotFoundError):
             self._files.rm_file(self.url(key))
-        except FileNotFoundError:
-            return
-        except OSError as error:
-            raise _unreachable(self.url(key), error) from error
 
     def items(self, prefix: str) -> list[Item]:
         """As in `Store`; the version is the ETag."""
-        try:
+        with _reaching(self.url(prefix)):
             found = self._files.find(self.url(prefix), detail=True)
-        except OSError as error:
-            raise _unreachable(self.url(prefix), error) from error
         start = len(self.root.removeprefix("s3://")) + 1
         return [_item(path[start:], info) for path, info in sorted(found.items())]
 
-    def _etag(self, key: str) -> str:
-        return str(self._files.info(self.url(key), refresh=True)["ETag"])
+    def _info(self, key: str) -> dict[str, Any]:
+        info: dict[str, Any] = self._files.info(self.url(key), refresh=True)
+        return info
+
+
+@contextmanager
+def _reaching(url: str, *, writing: bool = False) -> Iterator[None]:
+    """Whatever S3 and its libraries raise means that it cannot be reached, but that a file to be read is not there."""
+    try:
+        yield
+    except StoreError:
+        raise
+    except Exception as error:
+        if isinstance(error, FileNotFoundError) and not writing:
+            raise
+        raise _unreachable(url, error) from error
+
+
+@contextmanager
+def _must_exist(url: str) -> Iterator[None]:
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise StoreError(f"{url}: not in the store") from error
 
 
 def _item(key: str, info: dict[str, Any]) -> Item:
-    return Item(key, info["size"], info["ETag"], info["LastModified"].timestamp())
+    return Item(key, info["size"], str(info["ETag"]), info["LastModified"].timestamp())
 
 
 def _bytes(value: dict[str, Any]) -> bytes:

@@ -38,7 +38,7 @@ def test_a_finished_run_is_a_no_op(undisturbed: Run, prefect_api: str) -> None:
 # A point is killed in the first round that passes it; where an engine dies, the task's retry starts a new one.
 @pytest.mark.parametrize(
     "point",
-    [p if p in ("score.written", "train.renamed") else pytest.param(p, marks=pytest.mark.full) for p in POINTS],
+    [p if p == "train.renamed" else pytest.param(p, marks=pytest.mark.full) for p in POINTS],
 )
 def test_sigkill_inside_a_stage(assets: Assets, undisturbed: Run, prefect_api: str, tmp_path: Path, point: str) -> None:
     run = Run.create(tmp_path / "run", assets.spec())
@@ -89,7 +89,7 @@ def test_a_stopped_command_leaves_no_process(assets: Assets, tmp_path: Path, how
     _assert_gone(run.folder)
 
 
-@pytest.mark.parametrize("engine", ["sampler", "scorer"])
+@pytest.mark.parametrize("engine", ["sampler", pytest.param("scorer", marks=pytest.mark.full)])
 def test_stale_weights_stop_the_run(
     assets: Assets, undisturbed: Run, prefect_api: str, tmp_path: Path, engine: str
 ) -> None:

@@ -1,0 +1,165 @@
+"""Objects that rot, stores that fail, recorders that die: each is noticed and named, and nothing recorded is lost."""
+
+import os
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+import s3fs
+
+from fire_opd.lineage.objects import object_key, outputs, stored
+from fire_opd.storage import open_store
+from tests.conftest import Assets
+from tests.lineage.conftest import Machine, Proxy, make_machine
+
+
+def an_object(machine: Machine, name: str, output: str, file: str) -> str:
+    """MD5 of a file of a stage directory."""
+    lock = machine.root / "runs" / name / "dvc.lock"
+    found = next(o for o in outputs(lock) if o.path == f"run/{output}")
+    return stored(open_store(machine.store)).files(found.md5)[file]
+
+
+def damage(data: bytes, how: str) -> bytes:
+    return data[:-1] if how == "cut" else bytes([data[0] ^ 1]) + data[1:]
+
+
+@pytest.mark.parametrize("how", ["flipped", "cut"])
+@pytest.mark.parametrize("file", ["scores.parquet", "manifest.json"])
+def test_rot_in_the_store(machine: Machine, first: str, how: str, file: str) -> None:
+    md5 = an_object(machine, first, "rounds/1/scores", file)
+    key = f"{machine.store}/dvc/{object_key(md5)}"
+    files = s3fs.S3FileSystem(use_listings_cache=False)
+    files.pipe_file(key, damage(files.cat_file(key), how))
+    found = machine.fire_opd("verify", first, "--remote", status=1)
+    assert "rounds/1/scores" in found
+    assert md5[2:] in found
+    assert "repaired" in machine.fire_opd("verify", first, "--remote", "--repair")
+    assert machine.fire_opd("verify", first, "--remote").endswith("0 problem(s)\n")
+
+
+@pytest.mark.parametrize("how", ["flipped", "cut"])
+def test_rot_in_the_cache(machine: Machine, first: str, how: str) -> None:
+    md5 = an_object(machine, first, "rounds/1/rollouts", "rollouts.parquet")
+    file = machine.root / "state" / "dvc" / "cache" / object_key(md5)
+    file.chmod(0o644)
+    file.write_bytes(damage(file.read_bytes(), how))
+    assert str(file) in machine.fire_opd("verify", first, status=1)
+    assert "repaired" in machine.fire_opd("verify", first, "--repair")
+    assert machine.fire_opd("verify", first).endswith("0 problem(s)\n")
+
+
+def test_rot_in_a_workspace(machine: Machine, first: str) -> None:
+    file = machine.run(first).path("rounds/2/batch/manifest.json")
+    good = file.read_bytes()
+    file.write_bytes(good.replace(b'"revision": 1', b'"revision": 2'))
+    found = machine.fire_opd("verify", first, status=1)
+    file.write_bytes(good)
+    assert "rounds/2/trainer/manifest.json: was made from another rounds/2/batch" in found
+
+
+def test_a_pull_of_rotten_objects_is_refused(machine: Machine, first: str, tmp_path: Path) -> None:
+    md5 = an_object(machine, first, "rounds/2/checkpoint", "model.safetensors")
+    key = f"{machine.store}/dvc/{object_key(md5)}"
+    files = s3fs.S3FileSystem(use_listings_cache=False)
+    good = files.cat_file(key)
+    files.pipe_file(key, damage(good, "flipped"))
+    output = make_machine(tmp_path, machine.store).fire_opd("reproduce", first, status=1)
+    files.pipe_file(key, good)
+    assert "differs: rounds/2/checkpoint" in output
+    assert "model.safetensors: altered" in output
+
+
+def test_a_recorder_that_is_killed_in_mid_push(machine: Machine, first: str, assets: Assets, proxy: Proxy) -> None:
+    proxy.delay = 0.05
+    slow = Machine(machine.root, machine.store, {"AWS_ENDPOINT_URL": proxy.url})
+    process = slow.start(*slow.demo_command(assets, "killed", "filter.percentile=40"))
+    cache, killed = machine.root / "runs" / "killed" / "dvc.lock", False
+    while process.poll() is None and not killed:
+        time.sleep(0.05)
+        if cache.is_file():  # committed: the push has begun
+            time.sleep(0.3)
+            killed = any([_kill(p) for p in psutil.process_iter(["cmdline"]) if _is_recorder(p, "killed")])
+    output, _ = process.communicate(timeout=400)
+    assert process.returncode == 0, output
+    assert killed
+    assert "are not recorded yet: engine recorder ended" in output
+    assert machine.fire_opd("verify", "killed", "--remote").endswith("0 problem(s)\n")
+
+
+def test_a_store_that_stumbles_is_asked_again(machine: Machine, first: str, assets: Assets, proxy: Proxy) -> None:
+    stumbling = Machine(machine.root, machine.store, {"AWS_ENDPOINT_URL": proxy.url})
+    proxy.fail = 3
+    assert first in stumbling.fire_opd("runs")
+    proxy.fail, proxy.delay = 3, 0.02
+    stumbling.demo(assets, "stumbling")
+    assert machine.fire_opd("verify", "stumbling", "--remote").endswith("0 problem(s)\n")
+
+
+@pytest.mark.full
+@pytest.mark.timeout(900)
+def test_a_store_that_dies_loses_nothing(machine: Machine, first: str, assets: Assets, proxy: Proxy) -> None:
+    dying = Machine(machine.root, machine.store, {"AWS_ENDPOINT_URL": proxy.url})
+    process = dying.start(*dying.demo_command(assets, "orphan", "filter.percentile=50"))
+    while not (dying.root / "runs/orphan/run/rounds/1/batch/manifest.json").is_file():
+        assert process.poll() is None
+        time.sleep(0.2)
+    proxy.close()
+    output, _ = process.communicate(timeout=500)
+    assert process.returncode == 1, output
+    assert "StoreUnreachable" in output
+    assert (dying.root / "runs/orphan/run/rounds/2/evaluation/manifest.json").is_file()
+    machine.demo(assets, "orphan", "filter.percentile=50")
+    assert machine.fire_opd("verify", "orphan", "--remote").endswith("0 problem(s)\n")
+
+
+def test_a_dead_endpoint_is_one_clear_line(machine: Machine) -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        dead = f"http://127.0.0.1:{probe.getsockname()[1]}"
+    output = machine.fire_opd("runs", status=1, AWS_ENDPOINT_URL=dead)
+    assert output.startswith("StoreUnreachable: s3://bucket/lineage/")
+    assert dead in output
+
+
+def test_wrong_credentials_are_one_clear_line_without_the_secret(machine: Machine, tmp_path: Path) -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    keys = {"NANIO_ACCESS_KEY": "goodkey12345", "NANIO_SECRET_KEY": "goodsecret12345"}
+    command = [str(Path(sys.executable).with_name("nanio")), "serve", "--host", "127.0.0.1", "--port", str(port)]
+    server = subprocess.Popen([*command, "--data-dir", str(tmp_path), "--no-access-log"], env={**os.environ, **keys})
+    try:
+        url = {"AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}", "FIRE_OPD_STORE": "s3://data/x"}
+        right = {"AWS_ACCESS_KEY_ID": keys["NANIO_ACCESS_KEY"], "AWS_SECRET_ACCESS_KEY": keys["NANIO_SECRET_KEY"]}
+        (tmp_path / "data").mkdir()
+        _wait_for_port(port)
+        machine.fire_opd("runs", **url, **right)
+        output = machine.fire_opd("runs", status=1, **url, **{**right, "AWS_SECRET_ACCESS_KEY": "wrongsecret999"})
+        assert output.count("\n") == 1
+        assert output.startswith("StoreUnreachable: s3://data/x/")
+        assert "wrongsecret999" not in output
+    finally:
+        server.terminate()
+        server.wait(10)
+
+
+def _is_recorder(process: psutil.Process, run: str) -> bool:
+    command = process.info["cmdline"] or []
+    return "fire_opd.lineage.recorder" in command[2:3] and any(f"/{run}/" in part for part in command)
+
+
+def _kill(process: psutil.Process) -> bool:
+    process.kill()
+    return True
+
+
+def _wait_for_port(port: int) -> None:
+    until = time.monotonic() + 30
+    while socket.socket().connect_ex(("127.0.0.1", port)):
+        assert time.monotonic() < until
+        time.sleep(0.1)
