@@ -17,6 +17,7 @@ import yaml
 from fire_opd.errors import LineageError, StoreError
 from fire_opd.storage import Manifest, Store, open_store, state_folder
 from fire_opd.storage.manifest import MANIFEST, RETIRED
+from fire_opd.storage.store import LocalStore
 
 LOCK_FILE = "dvc.lock"
 REMOTE_FOLDER = "dvc"
@@ -118,9 +119,7 @@ class Objects:
         found = self.store.stat(self.key(md5))
         checksum = found.version.strip('"')
         if found.size != size or (re.fullmatch("[0-9a-f]{32}", checksum) and checksum != md5.removesuffix(".dir")):
-            raise LineageError(
-                f"{self.url(md5)}: not what was uploaded; `fire-opd verify --remote --repair` replaces it"
-            )
+            raise LineageError(f"{self.url(md5)}: not what was uploaded")
 
     def names(self, output: Output) -> list[str]:
         """MD5s of all objects of an output."""
@@ -139,11 +138,13 @@ class Objects:
             if not self.whole(output.md5):
                 yield output.md5, f"{output.path}: {self.url(output.md5)}: missing or altered"
             return
+        suspect = output.md5
         try:
-            files = self.files(output.md5)
+            files = self.files(suspect)
+            suspect = files[MANIFEST]
             manifest = self.manifest(files)
         except (LineageError, StoreError) as error:
-            yield output.md5, f"{output.path}: {error}"
+            yield suspect, f"{output.path}: {error}"
             return
         for name, md5 in files.items():
             expected = manifest.files.get(name)
@@ -180,3 +181,18 @@ def cached() -> Objects:
 def stored(store: Store | None = None) -> Objects:
     """The objects in the store."""
     return Objects(store or open_store(), remote=True)
+
+
+def replace_object(objects: Objects, spare: Objects, md5: str) -> bool:
+    """Copy an object from another place, if it is whole there."""
+    if not spare.whole(md5):
+        return False
+    objects.store.delete(objects.key(md5))
+    if isinstance(spare.store, LocalStore):
+        objects.store.upload(spare.store.root / spare.key(md5), objects.key(md5))
+    else:
+        assert isinstance(objects.store, LocalStore)
+        target = objects.store.root / objects.key(md5)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        spare.store.download(spare.key(md5), target)
+    return objects.whole(md5)

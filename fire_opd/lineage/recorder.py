@@ -14,9 +14,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from fire_opd.errors import StoreUnreachable
+from fire_opd.errors import LineageError, StoreError, StoreUnreachable
 from fire_opd.lineage.cache import index_outputs
-from fire_opd.lineage.objects import LOCK_FILE, cached, outputs, stored
+from fire_opd.lineage.objects import LOCK_FILE, cached, outputs, replace_object, stored
 from fire_opd.lineage.record import write_record
 from fire_opd.lineage.workspace import REMOTE, commit_all
 from fire_opd.report import write_report
@@ -95,12 +95,16 @@ class Recorder:
         self._check()
 
     def _check(self) -> None:
-        """Sizes of the pushed objects; each is checked once in the life of this process."""
+        """Sizes and checksums of the pushed objects, once in the life of this process; a bad one is replaced."""
         local, remote = cached(), stored()
         for output in outputs(self.workspace / LOCK_FILE):
             if output.md5 not in self._checked:
                 for md5 in local.names(output):
-                    remote.check(md5, local.size(md5))
+                    try:
+                        remote.check(md5, local.size(md5))
+                    except (LineageError, StoreError):
+                        replace_object(remote, local, md5)
+                        remote.check(md5, local.size(md5))
                 self._checked.add(output.md5)
 
 

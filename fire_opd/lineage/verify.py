@@ -5,11 +5,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from fire_opd.errors import LineageError, StoreError
-from fire_opd.lineage.objects import LOCK_FILE, Objects, Output, cached, outputs, stored
+from fire_opd.lineage.objects import LOCK_FILE, Objects, Output, cached, outputs, replace_object, stored
 from fire_opd.lineage.record import RunRecord, fetch_file, read_record
 from fire_opd.storage import Run, Store, directory_digest, read_manifest, retired_manifest, verify_files
 from fire_opd.storage.manifest import MANIFEST
-from fire_opd.storage.store import LocalStore
 
 
 def verify_run(run: Run) -> list[str]:
@@ -48,25 +47,10 @@ def _check(output: Output, objects: Objects, spare: Objects, repair: bool) -> It
     for md5, problem in objects.problems(output):
         if not repair:
             yield problem
-        elif _replace(objects, spare, md5):
+        elif replace_object(objects, spare, md5):
             yield f"{problem} — repaired"
         else:
             yield f"{problem} — not repaired: no good copy in {spare.store.url('')}"
-
-
-def _replace(objects: Objects, spare: Objects, md5: str) -> bool:
-    """Copy an object from another place, if it is whole there."""
-    if not spare.whole(md5):
-        return False
-    objects.store.delete(objects.key(md5))
-    if isinstance(spare.store, LocalStore):
-        objects.store.upload(spare.store.root / spare.key(md5), objects.key(md5))
-    else:
-        assert isinstance(objects.store, LocalStore)
-        target = objects.store.root / objects.key(md5)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        spare.store.download(spare.key(md5), target)
-    return objects.whole(md5)
 
 
 def _chain(run: Run, directory: Path) -> Iterator[str]:

@@ -26,13 +26,13 @@ _TOKENIZER_FILES = (
     "chat_template*",
 )
 _CODE_FILES = ("*.py",)  # shipped with a model that needs trust_remote_code
-_SHARD_SIZE = "5GB"
+_SHARD_SIZE = "1GB"  # shards are hashed and moved side by side
 
 
 def save_checkpoint(trainer: Trainer, out: Path) -> None:
     """Write safetensors, config, generation config, tokenizer and probe log-probs into `out`; a collective.
 
-    Weights are in the student's dtype, in shards of at most 5 GB; a tied head is written once. The probes are
+    Weights are in the student's dtype, in shards of at most 1 GB; a tied head is written once. The probes are
     computed by the trainer's own forward pass, so that engines which take these weights can prove that they did.
     """
     probes = make_probe_tokens(trainer.vocab)

@@ -116,6 +116,7 @@ def system(assets: Assets, tmp_path_factory: pytest.TempPathFactory) -> Iterator
         "HOME": str(tmp_path_factory.mktemp("home")),
         "FIRE_OPD_STATE": str(assets.state),
         "FIRE_OPD_RUNS": str(assets.state / "runs"),
+        "FIRE_OPD_LINEAGE": "off",  # recording has tests of its own, which do not write into this repository
         "PREFECT_SERVER_API_PORT": str(port),
         "PREFECT_SERVER_DEPLOYMENTS_CONCURRENCY_SLOT_WAIT_SECONDS": "5",
     }

@@ -1,11 +1,14 @@
 """A run by name is recorded as it goes: to DVC as if `dvc repro` had run it, and back from the store alone."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import yaml
 
+from fire_opd.spec import dump_spec
 from fire_opd.storage import open_store
 from tests.conftest import Assets, digests
 from tests.lineage.conftest import Machine, make_machine
@@ -58,6 +61,19 @@ def test_what_did_not_change_is_reused(machine: Machine, first: str, second: tup
     same = {name for name in one if one[name] == two[name]}
     assert {"rounds/1/rollouts", "rounds/1/scores", "prompts"} <= same
     assert not {name for name in same if name.startswith(("rounds/1/batch", "rounds/1/checkpoint", "rounds/2"))}
+
+
+def test_a_deployment_records(machine: Machine, first: str, assets: Assets, prefect_api: str) -> None:
+    spec = machine.root / "spec.yaml"
+    spec.write_text(dump_spec(assets.spec()))
+    code = (
+        "import sys; from flows.distill import distill; from flows.forms import SpecForm\n"
+        "distill(spec=SpecForm(spec_file=sys.argv[1]), run='by-form')"
+    )
+    env = {**machine.env, "PREFECT_API_URL": prefect_api, "PREFECT_HOME": str(machine.root / "prefect")}
+    subprocess.run([sys.executable, "-c", code, str(spec)], env=env, cwd=machine.checkout, check=True, timeout=300)
+    assert "up to date" in machine.dvc("by-form", "status")
+    assert stages(machine, "by-form") == stages(machine, first)
 
 
 def stages(machine: Machine, name: str) -> dict[str, object]:
