@@ -52,8 +52,10 @@ def _find(store: Store, what: str) -> tuple[RunRecord, str]:
     if not Path(what).exists():
         record = read_record(store, tags.get(what, what))
         return record, f"rounds/{record.done}/checkpoint"
-    digest = directory_digest(Path(what))
-    for record in all_records(store):
+    path = Path(what).resolve()
+    digest = directory_digest(path)
+    # Runs share what the stage cache gave them: the run that the path lies in is meant, or else the one that made it.
+    for record in sorted(all_records(store), key=lambda record: (record.name not in path.parts, record.began)):
         for directory, manifest in fetch_json(store, record, MANIFESTS).items():
             if hashlib.sha256(Manifest.model_validate(manifest).to_bytes()).hexdigest() == digest:
                 return record, directory

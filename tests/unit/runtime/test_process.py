@@ -14,21 +14,24 @@ from fire_opd.errors import ArtifactError, EmptyRoundError, EngineDied, EngineEr
 from fire_opd.runtime.process import EngineProcess, GuardedProcess
 
 ENGINE = """
-import os, signal, sys, time
+import os, signal, time
+from fire_opd.errors import EmptyRoundError
 from fire_opd.runtime.process import ParentConnection
 parent = ParentConnection()
-parent.send({"ready": {"pid": os.getpid()}})
-while (request := parent.receive()) is not None:
+
+def answer(request):
     match request["do"]:
         case "work":
             for done in range(3):
                 parent.tick(done + 1, 3)
-            parent.send({"done": {"answer": 42}})
+            return {"answer": 42}
         case "die": os.kill(os.getpid(), signal.SIGKILL)
         case "hang": time.sleep(1000)
         case "stop": os.kill(os.getpid(), signal.SIGSTOP)
-        case "refuse": parent.send({"error": {"type": "EmptyRoundError", "message": "nothing"}})
-        case "fail": parent.send({"error": {"type": "ValueError", "message": "bad"}})
+        case "refuse": raise EmptyRoundError("nothing")
+        case "fail": raise ValueError("bad")
+
+parent.serve({"pid": os.getpid()}, answer)
 """
 
 # A tree as an engine might leave it: a child, a grandchild in a session of its own, and an orphaned daemon.
