@@ -44,6 +44,8 @@ bench: install
 	python -m benchmarks.head --out benchmarks/results
 	python -m benchmarks.select --out benchmarks/results
 	python -m benchmarks.orchestration --out benchmarks/results
+	python -m benchmarks.recording --mib 0 256 4096 --out benchmarks/results
 
 clean:
-	rm -rf runs .state
+	rm -rf runs .state run inputs inputs.json
+	git worktree prune
