@@ -85,11 +85,12 @@ class Recorder:
 
     def _push(self) -> None:
         """Push all that `dvc.lock` names, and look whether it arrived whole."""
+        from botocore.exceptions import BotoCoreError
         from dvc.exceptions import DvcException
 
         try:
             self._repo.push(remote=REMOTE, jobs=_PUSH_JOBS)
-        except (DvcException, OSError) as error:
+        except (DvcException, BotoCoreError, OSError) as error:
             cause = error.__cause__ or error
             raise StoreUnreachable(f"push to {open_store().url('dvc')}: {type(cause).__name__}: {cause}") from error
         self._check()
