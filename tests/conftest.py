@@ -1,6 +1,8 @@
 """Shared fixtures: tiny untrained models that behave like the demo's, a Prefect server, processes that must be gone."""
 
+import atexit
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -22,7 +24,9 @@ from fire_opd.storage import Run, directory_digest
 from flows.environment import prepare_environment
 
 os.environ |= {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "DO_NOT_TRACK": "1", "VLLM_NO_USAGE_STATS": "1"}
-prepare_environment(Path(tempfile.mkdtemp(prefix="fire-opd-prefect-")))
+_state = tempfile.mkdtemp(prefix="fire-opd-prefect-")
+atexit.register(shutil.rmtree, _state, ignore_errors=True)
+prepare_environment(Path(_state))
 os.environ.setdefault("TORCH_EXTENSIONS_DIR", str(Path(sys.prefix) / "torch_extensions"))
 
 # Smaller than the demo's models, for tests of a part.

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import pytest
 import torch
 from safetensors.torch import load_file
 
@@ -9,6 +10,7 @@ from fire_opd.storage import Run
 from tests.conftest import Assets, drive, project_processes
 
 
+@pytest.mark.full
 def test_two_ranks_train_the_same_student(assets: Assets, undisturbed: Run, prefect_api: str, tmp_path: Path) -> None:
     sharded = ("rounds.count=1", "train.total_updates=4", "train.zero=2", "placement.trainer.devices=[0,1]")
     run = Run.create(tmp_path / "ranks", assets.spec(*sharded))
