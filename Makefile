@@ -7,7 +7,11 @@ export HF_HUB_OFFLINE ?= 1
 export DO_NOT_TRACK := 1
 export DVC_NO_ANALYTICS := 1
 
-.PHONY: install demo demo-seeds ui test test-full test-gpu lint bench clean
+# Two folders of tests at a time (tests/conftest.py); WORKERS=0 runs one test after the other.
+WORKERS ?= 2
+PYTEST := python -m pytest -n $(WORKERS) --no-loadscope-reorder
+
+.PHONY: install demo demo-lm demo-seeds study ui runner test test-full test-gpu lint audit bench clean
 
 install: .venv/.installed
 
@@ -17,19 +21,30 @@ install: .venv/.installed
 demo: install
 	fire-opd demo
 
+demo-lm: install
+	python -m pip install -q -c constraints.txt -e ".[$(EXTRA),lm]"
+	fire-opd demo-lm
+
 demo-seeds: install
 	python -m benchmarks.demo_seeds
+
+study: install
+	fire-opd study benchmarks/studies/demo-mixed.yaml
+	fire-opd study benchmarks/studies/demo-clean.yaml
 
 ui: install
 	python -m infra.ui
 
+runner: install
+	python -m infra.runner
+
 test: install
 	bash infra/chromium.sh
-	python -m pytest -m "not full and not gpu"
+	$(PYTEST) -m "not full and not gpu"
 
 test-full: install
 	bash infra/chromium.sh
-	python -m pytest -m "not gpu"
+	$(PYTEST) -m "not gpu"
 
 test-gpu: install
 	python -m pytest -m gpu
@@ -40,12 +55,15 @@ lint: install
 	mypy
 	lint-imports --no-cache
 
+audit: install
+	python -m infra.audit
+
 bench: install
 	python -m benchmarks.head --out benchmarks/results
 	python -m benchmarks.select --out benchmarks/results
 	python -m benchmarks.orchestration --out benchmarks/results
 	python -m benchmarks.recording --mib 0 256 4096 --out benchmarks/results
 
+# What commands make again. Runs, and the store with what was recorded, published and promoted, stay.
 clean:
-	rm -rf runs .state run inputs inputs.json
-	git worktree prune
+	rm -rf run inputs inputs.json .state/demo .state/caches .state/bundles

@@ -1,6 +1,7 @@
-"""FiRe and plain OPD on the demo, three seeds each: `make demo-seeds`. Writes benchmarks/results/demo-seeds.json.
+"""Four methods on the demo, three seeds each: `make demo-seeds`. Writes benchmarks/results/demo-seeds.json.
 
-Both methods share models, prompts, seeds, learning rate and aggregation; they differ in filter and weights only.
+They share models, prompts, seeds, number of updates, learning rate and aggregation: half of them learn from the
+teachers' whole distributions (`_kl`), half have FiRe's filter and weights (`fire`).
 """
 
 import argparse
@@ -16,12 +17,10 @@ from pathlib import Path
 from typing import Any
 
 from fire_opd.runtime.ledger import code_version
+from fire_opd.storage import state_folder
 from fire_opd.storage.manifest import library_versions
 
-METHODS = {
-    "FiRe": [],
-    "OPD": ["filter.percentile=0", "weights.alpha=0", "weights.beta=0"],
-}
+METHODS = ("fire_kl", "reverse_kl", "fire", "opd")
 RESULT = Path(__file__).parent / "results" / "demo-seeds.json"
 
 
@@ -29,7 +28,7 @@ def main() -> None:
     """Run what is missing below --runs (finished runs are no-ops) and write the result."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runs", type=Path, default=Path("runs/demo-seeds"))
-    parser.add_argument("--assets", type=Path, default=Path(".state/demo"))
+    parser.add_argument("--assets", type=Path, default=state_folder() / "demo")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--jobs", type=int, default=1, help="runs at a time; one run keeps about one core busy")
     arguments = parser.parse_args()
@@ -52,12 +51,11 @@ def main() -> None:
 
 def _run(method: str, seed: int, runs: Path, assets: Path) -> dict[str, Any]:
     folder = runs / f"{method}-{seed}"
-    overrides = [argument for override in METHODS[method] for argument in ("-S", override)]
     command = [sys.executable, "-m", "fire_opd.cli", "demo", "--run", str(folder), "--assets", str(assets)]
     print(f"{method}, seed {seed}: {folder}", flush=True)
     runs.mkdir(parents=True, exist_ok=True)
     with Path(f"{folder}.log").open("w") as log:
-        subprocess.run([*command, "--seed", str(seed), *overrides], stdout=log, stderr=log, check=True)
+        subprocess.run([*command, "--seed", str(seed), "--method", method], stdout=log, stderr=log, check=True)
     summary = json.loads((folder / "report" / "summary.json").read_text())
     greedy = [figures["accuracy"]["greedy"] for figures in summary["rounds"]]
     return {

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from fire_opd.engines import main as engine
+from fire_opd.engines.local import Local
 from fire_opd.runtime.tick import Tick
 from fire_opd.stages import Job, Output
 from fire_opd.storage import Run, read_manifest
@@ -34,5 +35,5 @@ class NoOp:
 
 
 if __name__ == "__main__":
-    engine._load = lambda run, role, teacher, store_port: NoOp()
+    engine._load = lambda run, role, teacher, store_port: Local() if role == "local" else NoOp()
     engine.main()

@@ -30,8 +30,9 @@ import httpx
 
 from fire_opd.demo.build import build_demo, demo_spec
 from fire_opd.runtime.ledger import read_attempts
-from fire_opd.storage import Run
+from fire_opd.storage import Run, state_folder
 from fire_opd.storage.manifest import library_versions
+from flows.password import password
 
 _SMALL = ["rounds.rollouts=64", "rounds.updates=2", "sampling.max_tokens=16", "train.warmup_updates=1"]
 _STARTS = 3
@@ -41,7 +42,7 @@ def main() -> None:
     """Measure, print, and write orchestration.json."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=12)
-    parser.add_argument("--assets", type=Path, default=Path(".state/demo"))
+    parser.add_argument("--assets", type=Path, default=state_folder() / "demo")
     parser.add_argument("--out", type=Path)
     parser.add_argument("--part", choices=["rounds"], help=argparse.SUPPRESS)  # in a process of its own
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
@@ -132,7 +133,7 @@ def _served(folder: Path) -> Iterator[str]:
         while not (line := ui.stderr.readline()).startswith("for commands"):
             assert line, "make ui ended"
         time.sleep(5)  # the runner's own start
-        yield f"http://127.0.0.1:{port}/api"
+        yield f"http://{password(folder / 'state' / 'prefect')}@127.0.0.1:{port}/api"
     finally:
         ui.send_signal(signal.SIGINT)
         ui.wait(90)

@@ -29,7 +29,7 @@ import torch
 from safetensors.torch import save_file
 
 from fire_opd.demo.build import build_demo, demo_spec
-from fire_opd.storage import Run
+from fire_opd.storage import Run, state_folder
 from fire_opd.storage.manifest import MANIFEST, file_entry, library_versions, read_manifest
 
 _SHARD = 2**30  # bytes, as a trained checkpoint is sharded
@@ -40,7 +40,7 @@ def main() -> None:
     """Measure, print, and write recording.json."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--mib", type=int, nargs="+", default=[0, 256], help="size of the checkpoint; 0: the demo's")
-    parser.add_argument("--assets", type=Path, default=Path(".state/demo"))
+    parser.add_argument("--assets", type=Path, default=state_folder() / "demo")
     parser.add_argument("--folder", type=Path, help="where to work; 4 GiB of checkpoint take 20 GiB there")
     parser.add_argument("--out", type=Path)
     parser.add_argument("--part", type=int, help=argparse.SUPPRESS)  # one size, in a process of its own
@@ -80,14 +80,13 @@ def _part(folder: Path, mib: int) -> dict[str, Any]:
 
 
 def _measure(folder: Path, mib: int) -> dict[str, Any]:
-    from fire_opd.lineage.recorder import Recorder
+    from fire_opd.lineage.dvc_process import DvcProcess
     from fire_opd.lineage.workspace import start_recorded
 
     template = Run.open(folder / "template")
-    run = start_recorded(folder.name, template.spec)  # the branch is in the project's checkout, so its name is unique
+    run = start_recorded(folder.name, template.spec, print)  # the name is unique: its branch is in this checkout
     shutil.copytree(template.folder, run.folder, dirs_exist_ok=True)
-    os.chdir(run.folder.parent)
-    recorder = Recorder(run)
+    recorder = DvcProcess(run)
     recorder.record([0], complete=False)
     recorded, plain, size = [], [], 0
     for number in range(1, _ROUNDS + 1 if mib < 1024 else 2):

@@ -9,7 +9,7 @@ Rows of Rollout, Score and Batch correspond one to one and stand in the same ord
 entropies are in nat. The name of a run never appears, so equal work gives equal bytes.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import pyarrow as pa
@@ -53,6 +53,10 @@ SCORE = pa.schema(
         ("teacher_entropies", pa.list_(pa.float32())),
         ("student_logprobs", pa.list_(pa.float32())),
         ("student_entropies", pa.list_(pa.float32())),
+        ("divergences", pa.list_(pa.float32())),  # KL(student ‖ teacher), nat; null unless the method needs it
+        ("reference_logprobs", pa.list_(pa.float32())),  # of the first student; likewise
+        ("logprobs_by_teacher", pa.map_(pa.string(), pa.list_(pa.float32()))),  # of every teacher; likewise
+        ("correct", pa.bool_()),  # the grader's verdict on the response; likewise
     ]
 )
 BATCH = pa.schema(
@@ -68,16 +72,18 @@ BATCH = pa.schema(
         ("student_entropy_max", pa.float64()),
         ("weights", pa.list_(pa.float32())),  # mean 1 a trajectory
         ("advantages", pa.list_(pa.float32())),  # weighted; what training multiplies with the ratio
+        ("divergence_weights", pa.list_(pa.float32())),  # what it multiplies with the divergence from the teacher
     ]
 )
-SAMPLE = pa.schema(  # one graded evaluation sample
+SAMPLE = pa.schema(  # one answer to a held-out prompt
     [
         ("prompt", pa.string()),
         ("domain", pa.string()),
         ("k", pa.int32()),  # -1 is the greedy one
         ("text", pa.string()),
         ("answer", pa.string()),
-        ("correct", pa.bool_()),
+        ("correct", pa.bool_()),  # like `read`, null where the grader is none
+        ("read", pa.bool_()),  # the grader could extract an answer
         ("length", pa.int32()),
         ("finish_reason", pa.string()),
         ("seed", pa.int64()),
@@ -103,21 +109,35 @@ def read_table(path: Path, schema: pa.Schema, columns: Sequence[str] | None = No
     """Read the table at `path`, or some of its columns.
 
     Raises:
-        ArtifactError: the file is missing or has another schema.
+        ArtifactError: the file is missing, damaged, or has another schema.
     """
     if not path.is_file():
         raise ArtifactError(f"{path}: no such table; run the stage that writes it")
-    found = pq.read_schema(path)
-    if not found.equals(schema):
-        raise ArtifactError(f"{path}: expected columns {schema.names}, found {found.names}")
-    return pq.read_table(path, columns=list(columns) if columns else None)
+    try:
+        found = pq.read_schema(path)
+        if found.equals(schema):
+            return pq.read_table(path, columns=list(columns) if columns else None)
+    except (OSError, UnicodeError, pa.ArrowException) as error:
+        raise ArtifactError(f"{path}: damaged: {' '.join(str(error).split())[:200]}; run its stage again") from error
+    raise ArtifactError(f"{path}: expected columns {schema.names}, found {found.names}")
+
+
+def join_tables(paths: Iterable[Path], schema: pa.Schema) -> pa.Table:
+    """The rows of several tables, in the order of `paths`.
+
+    Raises:
+        ArtifactError: as `read_table`.
+    """
+    return pa.concat_tables([read_table(path, schema) for path in paths]).combine_chunks()
 
 
 def _check_ragged(path: Path, table: pa.Table) -> None:
     per_token = [
         n
         for n in table.column_names
-        if pa.types.is_list(table.schema.field(n).type) and n not in ("prompt_ids", "messages")
+        if pa.types.is_list(table.schema.field(n).type)
+        and n not in ("prompt_ids", "messages")
+        and table[n].null_count < len(table)
     ]
     for name in per_token[1:]:
         if not pc.list_value_length(table[per_token[0]]).equals(pc.list_value_length(table[name])):

@@ -4,15 +4,12 @@ This table is the contract between the flow, the command line and dvc.yaml. A st
 directories; nothing else passes between stages. `{n}` is the round, `{m}` the round before it, `{teacher}` a teacher.
 """
 
-import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-import fsspec
-
-from fire_opd.errors import PromptError
-from fire_opd.spec import spec_values
+from fire_opd.prompts.files import set_digest
+from fire_opd.spec import RunSpec, spec_values
 from fire_opd.storage import Manifest, Run, directory_digest, model_digest, read_manifest, retired_manifest
 
 Role = Literal["preparer", "sampler", "scorer", "trainer", "local"]
@@ -35,7 +32,10 @@ class Output:
 class Stage:
     """One arrow of the pipeline.
 
-    `revision` is raised by hand when the code changes the result. `params` are the spec fields that do.
+    `revision` is raised by hand when the code changes the result. `params` are the spec fields that do; of a part of
+    the spec only those, since a change of any other would throw the stage's results away. `scratch` is made before the
+    outputs, in the same pass, for methods that compare whole distributions: training needs it, it can be made again,
+    and it is neither recorded nor kept.
     """
 
     name: str
@@ -43,28 +43,37 @@ class Stage:
     revision: int
     params: tuple[str, ...]
     outputs: tuple[Output, ...]
+    scratch: tuple[Output, ...] = ()
 
 
 _PROMPT_RULES = tuple(
-    f"prompts.{name}" for name in ("max_tokens", "too_long", "duplicates", "overlap", "template", "thinking")
+    f"prompts.{name}"
+    for name in (
+        *("columns", "system", "suffix", "template", "thinking", "date"),
+        *("max_tokens", "too_long", "duplicates", "overlap"),
+    )
 )
 _EVALUATION = tuple(
     f"evaluation.{name}" for name in ("grader", "answer_prefix", "k", "temperature", "greedy", "max_tokens", "seed")
 )
-_SAMPLED = ("sampling.max_tokens", "placement.device")
+_SINCE = ("rounds.chunk",)  # in a manifest only where it is set, so that results from before there was one stay valid
+_SAMPLED = ("sampling.max_tokens", "sampling.stop_token_ids", "placement.device")
 
 PREPARE = Stage(
     "prepare",
     "preparer",
-    1,
-    (*_PROMPT_RULES, "sampling.max_tokens", "teachers.*.domains"),
+    2,
+    (*_PROMPT_RULES, "evaluation.columns", *_SAMPLED[:2], "teachers.*.domains", "evaluation.graded"),
     (Output("prompts", "prompts", ("file:prompts.path", "file:evaluation.path", "model:student", "model:*")),),
 )
 INIT = Stage(
     "init",
     "trainer",
-    1,
-    ("seed", "student.dtype", "train.zero", "placement.trainer.devices", "placement.device"),
+    2,
+    (
+        *("seed", "student.dtype", "student.attention", "student.adapter", "train.zero"),
+        *("placement.trainer.devices", "placement.device"),
+    ),
     (
         Output("trainer", "rounds/0/trainer", ("model:student",)),
         Output("checkpoint", "rounds/0/checkpoint", ("rounds/0/trainer",)),
@@ -73,38 +82,50 @@ INIT = Stage(
 BASELINE = Stage(
     "baseline",
     "sampler",
-    1,
+    2,
     (*_EVALUATION, *_SAMPLED, "teachers.*.dtype"),
     (Output("evaluation", "baseline/{teacher}", ("prompts", "model:{teacher}")),),
 )
 ROLLOUT = Stage(
     "rollout",
     "sampler",
-    1,
-    ("seed", "rounds.rollouts", "sampling", "student.dtype", "placement.device"),
+    2,
+    (
+        *("seed", "rounds.rollouts", "sampling.n", "sampling.temperature", "sampling.top_p", *_SAMPLED),
+        *("student.dtype", "rounds.chunk"),  # not sampling.truncated and looping, which selection reads
+    ),
     (Output("rollouts", "rounds/{n}/rollouts", ("prompts", "rounds/{m}/checkpoint")),),
+)
+DISTRIBUTION = Output("distribution", "scratch/{n}/distribution", ("rounds/{n}/rollouts", "model:*"))
+_SCORED = (
+    *("scoring.token_budget", "scoring.head_chunk", "student.dtype", "student.attention"),
+    *("teachers.*.dtype", "teachers.*.attention", "placement.device"),
 )
 SCORE = Stage(
     "score",
     "scorer",
-    1,
-    ("scoring", "student.dtype", "teachers.*.dtype", "placement.device"),
-    (Output("scores", "rounds/{n}/scores", ("rounds/{n}/rollouts", "rounds/{m}/checkpoint", "model:*")),),
+    3,
+    (*_SCORED, "score_columns", "grading", "rounds.chunk"),
+    (Output("scores", "rounds/{n}/scores", ("prompts", "rounds/{n}/rollouts", "rounds/{m}/checkpoint", "model:*")),),
+    (DISTRIBUTION,),
 )
 SELECT = Stage(
     "select",
     "local",
-    1,
-    ("filter", "weights", "loss.tis_cap", "sampling.truncated", "rounds.updates"),
+    2,
+    (
+        *("method", "filter", "weights", "loss.tis_cap", "loss.max_gap", "loss.first_tokens", "loss.reference_kl"),
+        *("sampling.truncated", "sampling.looping", "rounds.updates", "rules.of_select"),
+    ),
     (Output("batch", "rounds/{n}/batch", ("rounds/{n}/rollouts", "rounds/{n}/scores")),),
 )
 TRAIN = Stage(
     "train",
     "trainer",
-    1,
+    2,
     (
-        *("seed", "train", "loss", "rounds.updates", "total_updates"),
-        *("student.dtype", "placement.device", "placement.trainer.devices"),
+        *("seed", "method", "train", "loss", "rounds.updates", "total_updates", "rules.of_train"),
+        *("student.dtype", "student.attention", "placement.device", "placement.trainer.devices"),
     ),
     (
         Output(
@@ -118,24 +139,43 @@ TRAIN = Stage(
 EVALUATE = Stage(
     "evaluate",
     "sampler",
-    1,
+    2,
     (*_EVALUATION, *_SAMPLED, "student.dtype"),
     (Output("evaluation", "rounds/{n}/evaluation", ("prompts", "rounds/{n}/checkpoint")),),
+)
+APPRAISE = Stage(
+    "appraise",
+    "scorer",
+    3,
+    _SCORED,
+    (Output("appraisal", "rounds/{n}/appraisal", ("rounds/{n}/evaluation", "rounds/{n}/checkpoint", "model:*")),),
 )
 
 START = (PREPARE, BASELINE, INIT)
 ROUND = (ROLLOUT, SCORE, SELECT, TRAIN, EVALUATE)
-STAGES = {stage.name: stage for stage in (*START, *ROUND)}
+UNGRADED = (APPRAISE,)  # what a round has besides, round 0 too, where `evaluation.grader` is none
+STAGES = {stage.name: stage for stage in (*START, *ROUND, *UNGRADED)}
+
+
+def last_directory(spec: RunSpec, round: int) -> str:
+    """The directory that a round writes last: a round is complete when it is there."""
+    last = EVALUATE if spec.evaluation.graded else APPRAISE
+    return last.outputs[0].directory.format(n=round)
 
 
 @dataclass(frozen=True)
 class Job:
-    """A stage of one run at one round (or of one teacher): the unit that is run, recorded and repeated."""
+    """A stage of one run at one round (or of one teacher): the unit that is run, recorded and repeated.
+
+    Where `rounds.chunk` cuts the round, and the stage reads that field, the job has `chunks`: jobs that make the same
+    outputs for some rows of the round's table. The job itself then only joins what they made.
+    """
 
     run: Run
     stage: Stage
     round: int = 0
     teacher: str = ""
+    chunk: int | None = None
 
     @property
     def label(self) -> str:
@@ -145,6 +185,28 @@ class Job:
     def directory(self, relative: str) -> Path:
         """A directory of the table above, for this job."""
         return self.run.path(relative.format(n=self.round, m=self.round - 1, teacher=self.teacher))
+
+    @property
+    def chunks(self) -> "list[Job]":
+        """The chunks of this job, in the order of their rows; none where nothing cuts it."""
+        rounds = self.run.spec.rounds
+        if rounds.chunk is None or self.chunk is not None or "rounds.chunk" not in self.stage.params:
+            return []
+        return [replace(self, chunk=number) for number in range(rounds.chunks)]
+
+    @property
+    def rows(self) -> slice:
+        """Which rows of the round's table the job makes: all, or those of its chunk."""
+        rounds = self.run.spec.rounds
+        if self.chunk is None or rounds.chunk is None:
+            return slice(0, rounds.rollouts)
+        return slice(self.chunk * rounds.chunk, min((self.chunk + 1) * rounds.chunk, rounds.rollouts))
+
+    def place(self, output: Output) -> Path:
+        """The directory that the job commits as `output`; a chunk's goes with the scratch when the round is trained."""
+        if self.chunk is None:
+            return self.directory(output.directory)
+        return self.directory("scratch/{n}") / self.stage.name / f"{output.name}-{self.chunk}"
 
     @property
     def threads(self) -> int:
@@ -160,24 +222,33 @@ class Job:
         Raises:
             ArtifactError: an input is missing or incomplete.
         """
+        params = spec_values(self.run.spec, self.stage.params)
+        params = {field: value for field, value in params.items() if value is not None or field not in _SINCE}
+        if self.chunk is not None:
+            params["chunk"] = self.chunk
         return {
             "stage": self.stage.name,
             "revision": self.stage.revision,
             "round": self.round,
-            "params": spec_values(self.run.spec, self.stage.params),
+            "params": params,
             "inputs": dict(pair for source in output.inputs for pair in self._digests(source)),
             "threads": self.threads,
         }
 
     def finished(self, output: Output) -> Manifest | None:
         """The manifest of `output` when it is there and up to date, else None."""
-        directory = self.directory(output.directory)
+        directory = self.place(output)
         manifest = read_manifest(directory) or retired_manifest(directory)
         return manifest if manifest and manifest.identity() == self.identity(output) else None
 
     def up_to_date(self) -> bool:
         """Whether there is nothing to do."""
         return all(self.finished(output) for output in self.stage.outputs)
+
+    @property
+    def scratch(self) -> tuple[Output, ...]:
+        """What the stage makes for training only, where the method of the run needs it."""
+        return self.stage.scratch if self.run.spec.method.divergence else ()
 
     def metrics(self) -> dict[str, Any]:
         """Metrics of the finished job, of all its outputs."""
@@ -193,7 +264,7 @@ class Job:
         spec = self.run.spec
         if kind == "file":
             part, field = name.split(".")
-            return [(source, _file_digest(name, getattr(getattr(spec, part), field)))]
+            return [(source, set_digest(getattr(getattr(spec, part), field)))]
         if kind == "model":
             models = {"student": spec.student} if name == "student" else dict(sorted(spec.teachers.items()))
             if name == "{teacher}":
@@ -201,11 +272,3 @@ class Job:
             return [(f"model:{key}", model_digest(model, self.run.cache)) for key, model in models.items()]
         directory = self.directory(source)
         return [(source, directory_digest(directory))]
-
-
-def _file_digest(field: str, path: str) -> str:
-    try:
-        with fsspec.open(path, "rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except (OSError, ValueError, ImportError) as error:
-        raise PromptError(f"{field} {path}: cannot be read: {error}") from error

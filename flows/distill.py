@@ -1,16 +1,20 @@
 """The main job: prompts in, a better student out."""
 
+from contextlib import closing
 from typing import Any
 
 from prefect import flow
 from prefect.logging import get_run_logger
 from prefect.runtime import flow_run
 
-from fire_opd.lineage.recording import recording_of
+from fire_opd.lineage.queue import queue_of
+from fire_opd.loggers import Loggers
 from fire_opd.report import round_line, write_report
+from fire_opd.report.page import try_page
 from fire_opd.storage import Run
 from flows.forms import SpecForm
 from flows.workshop import crew_of, find_run, run_name, run_of_form
+from tasks.appraise import appraise
 from tasks.artifacts import Board
 from tasks.baseline import baseline
 from tasks.evaluate import evaluate
@@ -53,27 +57,37 @@ def distil(run: Run, board: Board) -> dict[str, Any]:
         The summary that `report/summary.json` holds.
     """
     log = get_run_logger()
-    with recording_of(run, log.info) as recording:
+    with run.held(), queue_of(run, log.info, log.warning) as queue, closing(Loggers(run, log.warning)) as loggers:
         with crew_of(run) as crew:
             prepare(crew)
             for teacher in run.spec.teachers:
                 baseline(crew, teacher)  # before the others take their share of the device
-            crew.start("trainer", "sampler", "scorer")
+            crew.start("trainer", "sampler", "scorer", "local")
             init(crew)
             evaluate(crew, 0)
+            if not run.spec.evaluation.graded:
+                appraise(crew, 0)
             log.info(round_line(run, 0))
-            board.show_round(0)
-            recording.add(0)
+            board.show_round(0, queue.up_to)
+            loggers.log_round(0)
+            queue.add(0)
             for n in range(1, run.spec.rounds.count + 1):
                 rollout(crew, n)
                 score(crew, n)
                 select(crew, n)
                 train(crew, n)
                 evaluate(crew, n)
+                if not run.spec.evaluation.graded:
+                    appraise(crew, n)
                 log.info(round_line(run, n))
-                board.show_round(n)
-                recording.add(n)
+                board.show_round(n, queue.up_to)
+                loggers.log_round(n)
+                queue.add(n)
                 crew.end_round()
         summary = write_report(run)
-        recording.finish()
+        try_page(run, log.warning)
+        try:
+            queue.finish()  # a run that is not recorded fails
+        finally:
+            board.show_recorded(queue.up_to)
     return summary

@@ -7,10 +7,12 @@ from prefect import flow
 from prefect.logging import get_run_logger
 from prefect.runtime import flow_run
 
+from fire_opd.checks import start_plain
 from fire_opd.report import round_figures, round_line
 from fire_opd.storage import Run, fetch_model, open_store, read_promoted, runs_folder
 from flows.forms import SpecForm
 from flows.workshop import crew_of, run_name
+from tasks.appraise import appraise
 from tasks.artifacts import Board
 from tasks.evaluate import evaluate as evaluate_student
 from tasks.init import init
@@ -30,7 +32,7 @@ def evaluate(spec: SpecForm = SpecForm(), model: str = "") -> dict[str, Any]:
         model: Name of a promoted student, or a model directory. Empty: the spec's own student.
     """
     fixed = {"student__path": str(_directory(model)), "student__revision": None} if model else {}
-    run = Run.start(runs_folder() / run_name("", "evaluate"), spec.resolve(**fixed))
+    run = start_plain(runs_folder() / run_name("", "evaluate"), spec.resolve(**fixed), get_run_logger().info)
     measure(run)
     get_run_logger().info(round_line(run, 0))
     Board(run).show_round(0)
@@ -43,6 +45,8 @@ def measure(run: Run) -> Path:
         prepare(crew)
         init(crew)
         evaluate_student(crew, 0)
+        if not run.spec.evaluation.graded:
+            appraise(crew, 0)
     return run.path("rounds/0/evaluation")
 
 

@@ -6,12 +6,14 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from fire_opd.spec import RunSpec, read_spec
+from fire_opd.spec.method import MethodName
 from fire_opd.storage import state_folder
 
 Preset = Literal["demo", "qwen3-1.7b-from-4b"]
 
 _FIELDS = {
     "seed": "seed",
+    "method": "method.name",
     "rounds": "rounds.count",
     "rollouts": "rounds.rollouts",
     "updates": "rounds.updates",
@@ -40,6 +42,7 @@ class SpecForm(BaseModel):
 
     preset: Preset = Field("demo", description="Where the spec comes from.")
     spec_file: str = Field("", description="A spec of your own instead: path of a YAML file where the flow runs.")
+    method: Literal["", MethodName] = Field("", description="How scores become gradients: docs/methods.md.")
     rounds: int | None = Field(None, ge=1, description="Number of rounds.")
     rollouts: int | None = Field(None, ge=1, description="Rollouts a round, all samples counted.")
     updates: int | None = Field(None, ge=1, description="Optimiser steps a round.")

@@ -1,5 +1,6 @@
-"""Drive one run folder: `python -m flows.main DIR`, which `fire-opd run` calls."""
+"""Drive the folder of a run or of a study: `python -m flows.main DIR`, which `fire-opd run` and `study` call."""
 
+import atexit
 import contextlib
 import os
 import signal
@@ -13,24 +14,29 @@ from uuid import UUID
 
 from rich.console import Console
 
-from fire_opd.errors import FireOpdError
+from fire_opd.errors import STOPPED, FireOpdError, print_error
 from fire_opd.report import print_report
+from fire_opd.runtime.signals import catch_stop
 from fire_opd.storage import Run
-from flows.server import prefect_api
+from fire_opd.study import PAGE, Study, is_study
+from flows.failure import in_one_line, quiet_console
+from flows.password import password_file
+from flows.server import is_private, prefect_api, private_home
 
 _STOP_SECONDS = 30.0  # from the signal to the end, whatever hangs
 _CANCEL_POLL_SECONDS = 3.0
 
 
 def main(folder: Path) -> int:
-    """Run the flow on `folder` and show its result; the exit status is 1 when it failed, 130 when it was stopped."""
-    console = Console(stderr=True)
+    """Run the flow of `folder` and show its result; the exit status is that of docs/errors.md."""
     stopped: list[int] = []
     flow_runs: list[UUID] = []
 
     def stop(number: int, _frame: FrameType | None) -> None:
+        if stopped:  # such as that of the flow run, now that it is marked as cancelled: the end is on its way
+            return
         stopped.append(number)
-        deadline = threading.Timer(_STOP_SECONDS, os._exit, (130,))  # the guards then end what is left
+        deadline = threading.Timer(_STOP_SECONDS, os._exit, (STOPPED,))  # the guards then end what is left
         deadline.daemon = True
         deadline.start()
         raise KeyboardInterrupt
@@ -39,27 +45,47 @@ def main(folder: Path) -> int:
         flow_runs.append(flow_run.id)
         threading.Thread(target=_stop_when_cancelled, args=(flow_run.id,), daemon=True).start()
 
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, stop)
+    catch_stop(stop)
+    held = contextlib.ExitStack()
+    atexit.register(held.close)  # the last of all: the server ends before, and its files are in the run's folder
     try:
-        run = Run.open(folder)
-        console.print(f"Prefect: {prefect_api(run.folder).removesuffix('/api')}")
-        from flows.distill import distill  # only now: prefect reads its environment when it is imported
-
-        distill.with_options(on_running=[begun])(run=str(run.folder))
-        print_report(run)
+        job = Study.open(folder) if is_study(folder) else Run.open(folder)
+        held.enter_context(job.held())
+        address = prefect_api(job.folder, _say).removesuffix("/api")
+        login = f" (log in with the line in {password_file(private_home(job.folder))})" if is_private() else ""
+        _say(f"Prefect: {address}{login}")
+        _drive(job, begun)
     except BaseException as error:
         if stopped:  # whatever became of the KeyboardInterrupt on its way through Prefect
             for flow_run in flow_runs:
                 _mark_cancelled(flow_run)
-            console.print("stopped; the same command goes on from the last complete stage")
-            return 130
-        if not isinstance(error, FireOpdError):
+            _say("stopped; the same command goes on from the last complete stage")
+            return STOPPED
+        if not isinstance(error, Exception):
             raise
-        console.print(f"[bold red]{type(error).__name__}[/]: ", end="")
-        console.print(str(error), markup=False, highlight=False, soft_wrap=True)
-        return 1
+        known = error if isinstance(error, FireOpdError) else in_one_line(error, folder / "logs" / "flow.log")
+        print_error(known)
+        return known.exit_status
     return 0
+
+
+def _drive(job: Run | Study, begun: Any) -> None:
+    """Run the flow and print what came of it. Prefect is imported only now: it reads its environment when it is."""
+    from flows.distill import distill
+    from flows.study import study
+
+    quiet_console()
+    if isinstance(job, Study):
+        study.with_options(on_running=[begun])(study=str(job.folder))
+        print((job.folder / PAGE).read_text())
+    else:
+        distill.with_options(on_running=[begun])(run=str(job.folder))
+        print_report(job)
+
+
+def _say(line: str) -> None:
+    with contextlib.suppress(OSError):  # a terminal that is gone
+        Console(stderr=True).print(line, soft_wrap=True)
 
 
 def _stop_when_cancelled(flow_run: UUID) -> None:

@@ -3,7 +3,7 @@
 import os
 import sys
 
-from fire_opd.errors import FireOpdError
+from fire_opd.errors import FireOpdError, print_error
 from fire_opd.prompts import publish_prompts
 from fire_opd.storage import open_store, state_folder
 from flows.environment import prepare_environment
@@ -11,12 +11,12 @@ from flows.environment import prepare_environment
 
 def main(path: str, name: str) -> int:
     """Publish and announce; the exit status is 1 when the set is bad or the server does not answer."""
-    store = open_store()
     try:
+        store = open_store()
         published = publish_prompts(store, path, name)
     except FireOpdError as error:
-        print(f"{type(error).__name__}: {error}", file=sys.stderr)
-        return 1
+        print_error(error)
+        return error.exit_status
     print(f"published  {published.reference}  ({published.prompts} prompts)  {store.url(published.folder)}")
     if not os.environ.get("PREFECT_API_URL"):
         print("not announced: PREFECT_API_URL is not set; watch-prompts finds the set at its next run")

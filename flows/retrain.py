@@ -10,6 +10,7 @@ from prefect.logging import get_run_logger
 from prefect.runtime import flow_run
 from prefect.states import Completed
 
+from fire_opd.checks import start_plain
 from fire_opd.prompts import claim_prompts, find_prompts
 from fire_opd.spec import GateSpec
 from fire_opd.storage import Promoted, Run, Store, fetch_model, open_store, read_promoted, runs_folder
@@ -54,11 +55,16 @@ def retrain(
     distil(run, board)
     last = run.spec.rounds.count
     new = run.path(f"rounds/{last}/evaluation")
-    digest = publish_student(store, model, run.path(f"rounds/{last}/checkpoint"))
+    digest = publish_student(store, model, run, last)
     while True:
         found = read_promoted(store, model)
         rival, seen = found or (None, None)
-        verdict = judge(_evaluation(run, store, model, spec, rival), new, gate)
+        ours = rival is not None and rival.is_of(digest, run.name, last)  # promoted, and killed before it said so
+        against = (rival.replaced if ours else rival.digest) if rival else None
+        verdict = judge(_evaluation(run, store, model, spec, against), new, gate)
+        if rival and ours:
+            outcome = f"Promoted as version {rival.version}."
+            break
         if not verdict.passed:
             outcome = "Not promoted."
             break
@@ -70,7 +76,10 @@ def retrain(
             round=last,
             prompts=published.reference,
             when=_now(),
-            verdict={"promoted": verdict.promoted, "new": verdict.new, "low": verdict.low, "high": verdict.high},
+            verdict={
+                "figure": verdict.figure.name,
+                **{name: getattr(verdict, name) for name in ("promoted", "new", "low", "high")},
+            },
         )
         if promote(store, model, record, seen):
             outcome = f"Promoted as version {record.version}."
@@ -93,16 +102,20 @@ def _start(store: Store, model: str, spec: SpecForm, prompts: str, name: str) ->
     return start_run(run, spec.resolve(**fixed))
 
 
-def _evaluation(run: Run, store: Store, model: str, spec: SpecForm, rival: Promoted | None) -> Any:
-    """Evaluation of the promoted student on this run's held-out prompts; round 0 is it, unless another one came."""
+def _evaluation(run: Run, store: Store, model: str, spec: SpecForm, rival: str | None) -> Any:
+    """Evaluation of a promoted student on this run's held-out prompts; round 0 is it, unless another one came.
+
+    Args:
+        rival: its digest; None before the first promotion.
+    """
     if rival is None:
         return run.path("rounds/0/evaluation")
-    path = fetch_model(store, model, rival.digest)
+    path = fetch_model(store, model, rival)
     if Path(run.spec.student.path).samefile(path):
         return run.path("rounds/0/evaluation")
-    folder = runs_folder() / f"{run.name}-against-{rival.digest[:8]}"
+    folder = runs_folder() / f"{run.name}-against-{rival[:8]}"
     student = run.spec.student.model_copy(update={"path": str(path), "revision": None})
-    return measure(Run.start(folder, run.spec.model_copy(update={"student": student})))
+    return measure(start_plain(folder, run.spec.model_copy(update={"student": student}), get_run_logger().info))
 
 
 def _now() -> str:

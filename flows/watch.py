@@ -20,7 +20,7 @@ from prefect.client.schemas.objects import StateType
 from prefect.logging import get_run_logger
 
 from fire_opd.errors import PromptError
-from fire_opd.prompts import claimed, publish_prompts, published_prompts
+from fire_opd.prompts import bare_name, claimed, is_beside, publish_prompts, published_prompts
 from fire_opd.storage import Store, open_store
 from flows.events import announce
 
@@ -38,7 +38,7 @@ def watch_prompts(prefix: str = "inbox", model: str = "student", settle_seconds:
     """Publish what was dropped under a prefix of the store, and start a retraining on each set that had none.
 
     Args:
-        prefix: Where sets are dropped: NAME.jsonl, NAME.parquet, or any such file in a folder NAME.
+        prefix: Where sets are dropped: NAME.jsonl, NAME.parquet, NAME.json.gz …, or any such file in a folder NAME.
         model: Name of the student that is retrained.
         settle_seconds: A file that changed more recently than this is left for the next time.
     """
@@ -65,12 +65,12 @@ def _publish_dropped(store: Store, prefix: str, settle_seconds: int) -> list[dic
     rows = []
     for item in store.items(prefix):
         path = PurePosixPath(item.key).relative_to(prefix)
-        if path.suffix not in (".jsonl", ".parquet") or time.time() - item.modified < settle_seconds:
+        if is_beside(path.name) or time.time() - item.modified < settle_seconds:
             continue
         key = f"watched/{hashlib.sha256(f'{item.key}|{item.version}'.encode()).hexdigest()}.json"
         if store.read_json(key):
             continue
-        name = (path.parts[0] if len(path.parts) > 1 else path.stem).lower()
+        name = (path.parts[0] if len(path.parts) > 1 else bare_name(path.name)).lower()
         try:
             published, bad = f"published as {publish_prompts(store, store.url(item.key), name).reference}", False
         except PromptError as error:

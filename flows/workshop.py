@@ -7,14 +7,16 @@ from uuid import UUID
 from prefect.logging import get_run_logger
 from prefect.runtime import flow_run
 
+from fire_opd.checks import start_plain
 from fire_opd.engines.crew import Crew
-from fire_opd.lineage.cache import StageCache
+from fire_opd.lineage.cache import StageCache, cache_on
 from fire_opd.lineage.workspace import RUN_FOLDER, start_recorded, workspace_of
 from fire_opd.spec import RunSpec
 from fire_opd.storage import Run, runs_folder
 from fire_opd.storage.places import lineage_on
 from fire_opd.storage.run import PARAMS_FILE, SPEC_FILE
 from flows.forms import SpecForm
+from flows.server import is_private
 from tasks.lease import Devices, device_names
 
 
@@ -35,9 +37,10 @@ def start_run(name: str, spec: RunSpec) -> Run:
     """Check everything that needs no engine, and create the run `name`, or open it if it has the same spec.
 
     Raises:
-        SpecError, RunError, LineageError: what is wrong, before any engine starts.
+        InputError, RunError, LineageError: what is wrong, before any engine starts.
     """
-    return start_recorded(name, spec) if lineage_on() else Run.start(runs_folder() / name, spec)
+    log = get_run_logger().info
+    return start_recorded(name, spec, log) if lineage_on() else start_plain(runs_folder() / name, spec, log)
 
 
 def run_of_form(spec: SpecForm, name: str) -> Run:
@@ -50,7 +53,7 @@ def run_of_form(spec: SpecForm, name: str) -> Run:
 def crew_of(run: Run) -> Iterator[Crew]:
     """A crew that takes its turn on the devices. The run is held meanwhile, and no process is left at the end."""
     log = get_run_logger().info
-    devices = Devices(device_names(run.spec), UUID(flow_run.id), run.folder, log)
-    cache = StageCache(log) if workspace_of(run) else None
-    with run.held(), Crew(run, claim=devices, cache=cache, log=log) as crew:
+    devices = Devices(device_names(run.spec), UUID(flow_run.id), run.folder, log, shared=not is_private())
+    cache = StageCache(log) if workspace_of(run) and cache_on() else None
+    with run.held(), Crew(run, lease=devices, cache=cache, log=log) as crew:
         yield crew

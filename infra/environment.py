@@ -1,11 +1,13 @@
 """What every process of the served system finds in its environment; set before `prefect` is imported."""
 
 import os
+import shlex
 from pathlib import Path
 
-from fire_opd.storage import runs_folder, state_folder
-from fire_opd.storage.places import store_url
+from fire_opd.storage import state_folder
+from fire_opd.storage.places import places
 from flows.environment import prepare_environment
+from flows.password import CLIENT, SERVER, password, password_file
 
 _LOOPBACK = "127.0.0.1"
 
@@ -21,27 +23,37 @@ def address() -> str:
     return f"http://{_LOOPBACK if host == '0.0.0.0' else host}:{port}"
 
 
-def prepare() -> None:
-    """Fill in what the user did not set: a database, a password, an address and intervals of the user's are kept."""
+def exports() -> str:
+    """What makes commands of another shell use this server; the password stays in its file."""
+    file = shlex.quote(str(password_file(prefect_folder())))
+    return f'export PREFECT_API_URL={os.environ["PREFECT_API_URL"]} {CLIENT}="$(cat {file})"'
+
+
+def prepare_client() -> None:
+    """Fill in what every process of the system needs, with a server of its own or not; what the user set is kept."""
     prepare_environment(prefect_folder())
     prefect_folder().mkdir(parents=True, exist_ok=True)
-    defaults = {
-        "PREFECT_SERVER_API_HOST": _LOOPBACK,
-        "PREFECT_SERVER_API_PORT": "4200",
-        "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30",
-        "PREFECT_RUNNER_POLL_FREQUENCY": "3",
-        "PREFECT_API_AUTH_STRING": os.environ.get("PREFECT_SERVER_API_AUTH_STRING", ""),
-    }
-    os.environ.update({name: value for name, value in defaults.items() if value and name not in os.environ})
+    os.environ.setdefault("PREFECT_RUNNER_POLL_FREQUENCY", "3")
     caches = {"MPLCONFIGDIR": "matplotlib", "VLLM_CACHE_ROOT": "vllm", "VLLM_CONFIG_ROOT": "vllm/config"}
     for name, folder in caches.items():  # else below the home folder
         os.environ.setdefault(name, str(state_folder() / "caches" / folder))
+    os.environ.update(places())
+
+
+def prepare() -> str:
+    """For a server of this machine: an address, a password and a database that the user set are kept.
+
+    Returns:
+        How to log in, in words; with a password that was made just now, and only then.
+    """
+    prepare_client()
+    os.environ.setdefault("PREFECT_SERVER_API_HOST", _LOOPBACK)
+    os.environ.setdefault("PREFECT_SERVER_API_PORT", "4200")
     os.environ.setdefault("PREFECT_UI_API_URL", f"{address()}/api")
-    os.environ |= {
-        # In memory, a restart of the server would cancel the holder and block the slot for good.
-        "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect.server.concurrency.lease_storage.filesystem",
-        "PREFECT_API_URL": f"{address()}/api",
-        "FIRE_OPD_STATE": str(state_folder()),
-        "FIRE_OPD_RUNS": str(runs_folder()),
-        "FIRE_OPD_STORE": store_url(),
-    }
+    file = password_file(prefect_folder())
+    own, known = os.environ.get(SERVER), file.is_file()
+    string = own or password(prefect_folder())
+    os.environ |= {SERVER: string, CLIENT: string, "PREFECT_API_URL": f"{address()}/api"}
+    if own:
+        return f"as {SERVER} says"
+    return f"the line in {file}" if known else f"user admin, password {string.removeprefix('admin:')}, kept in {file}"

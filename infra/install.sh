@@ -3,12 +3,21 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 extra=${EXTRA:-cpu}
-python=$(command -v python3.11 || command -v python3)
+fail() { echo "$*" >&2; exit 1; }
+python=$(command -v python3.11 || command -v python3) || fail "fire-opd needs Python 3.11: apt-get install python3.11-venv"
 "$python" -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' ||
-    { echo "fire-opd needs Python 3.11; found $("$python" --version)" >&2; exit 1; }
-command -v c++ >/dev/null || { echo "fire-opd needs a C++ compiler: apt-get install g++" >&2; exit 1; }
+    fail "fire-opd needs Python 3.11; found $("$python" --version)"
+command -v c++ >/dev/null || fail "fire-opd needs a C++ compiler: apt-get install g++"
 
-[ -x .venv/bin/python ] || "$python" -m venv .venv
+exec 9<infra/install.sh # two commands that are typed at once, such as make demo and make test, take turns
+flock --nonblock 9 || { echo "another process installs; waiting for it"; flock 9; }
+
+# An environment is made anew where its making was interrupted, or where the checkout was moved: it holds its own path.
+venv=$(pwd -P)/.venv
+if ! "$venv/bin/python" -m pip --version >/dev/null 2>&1 || ! grep -qF "$venv" "$venv/bin/activate"; then
+    "$python" -m venv --clear "$venv"
+fi
+echo "installing into .venv: 5 GB, about 5 minutes; interrupted, the same command goes on"
 pip() { .venv/bin/python -m pip --disable-pip-version-check -q "$@"; }
 
 if [ "$extra" = cpu ]; then
@@ -30,10 +39,11 @@ python -c "import vllm, transformers, prefect, dvc, s3fs" >/dev/null
 find .venv/torch_extensions -name lock -delete 2>/dev/null || true
 if [ "$extra" = cpu ]; then
     RANK=0 LOCAL_RANK=0 WORLD_SIZE=1 MASTER_ADDR=127.0.0.1 MASTER_PORT=$((20000 + $$ % 20000)) \
-        python -c "import deepspeed; deepspeed.init_distributed(dist_backend='gloo')" >.venv/deepspeed-build.log 2>&1 ||
+        python -c "from fire_opd.training.settings import quote_library_path; quote_library_path()
+import deepspeed; deepspeed.init_distributed(dist_backend='gloo')" >.venv/deepspeed-build.log 2>&1 ||
         { tail -20 .venv/deepspeed-build.log >&2; exit 1; }
 else
     python -c "import deepspeed"
 fi
 touch .venv/.installed
-echo "installed into .venv"
+echo "installed into .venv in $SECONDS s"

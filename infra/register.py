@@ -23,14 +23,17 @@ from prefect.schedules import Interval
 from prefect.types.entrypoint import EntrypointType
 
 from flows.distill import distill
+from flows.doctor import doctor
+from flows.environment import HEARTBEAT_SECONDS
 from flows.evaluate import evaluate
 from flows.events import PUBLISHED
 from flows.retrain import retrain
+from flows.study import study
 from flows.watch import watch_prompts
-from tasks.lease import ensure_limits
+from tasks.limits import ensure_limits
 
-_CRASH_WINDOW = timedelta(minutes=5)  # ten heartbeats: a server that stalls must not look like a crash
-_WATCH_EVERY = timedelta(minutes=5)
+_CRASH_WINDOW = timedelta(seconds=10 * HEARTBEAT_SECONDS)  # a server that stalls must not look like a crash
+_WATCH_EVERY, _DOCTOR_EVERY = timedelta(minutes=5), timedelta(hours=1)
 _KEPT = {"schedules", "parameters", "paused", "concurrency_limit", "concurrency_options"}  # a person may change these
 
 
@@ -47,10 +50,16 @@ _DEPLOYMENTS: list[tuple[Flow[..., Any], str, dict[str, Any]]] = [
         {"concurrency_limit": _one_at_a_time("ENQUEUE")},
     ),
     (evaluate, "Evaluate a student on a held-out set.", {}),
+    (study, "Compare methods over seeds: every arm of a study file is a run.", {}),
     (
         watch_prompts,
         "Publish prompt sets that were dropped into the store, and start a retraining on each set that had none.",
         {"schedule": Interval(_WATCH_EVERY), "concurrency_limit": _one_at_a_time("CANCEL_NEW")},  # one look is enough
+    ),
+    (
+        doctor,
+        "Look for what dead processes left behind; fails when something needs a person. Its schedule is off at first.",
+        {"schedule": Interval(_DOCTOR_EVERY, active=False), "concurrency_limit": _one_at_a_time("CANCEL_NEW")},
     ),
 ]
 
@@ -114,11 +123,15 @@ def _automations(retrain: UUID) -> list[AutomationCore]:
         ),
         AutomationCore(
             name="fire-opd: show runs without a heartbeat as crashed",
-            description="A flow and its runner died together: nobody else would say so.",
+            description="A flow of fire-opd and its runner died together: nobody else would say so.",
             trigger=EventTrigger(
                 after={"prefect.flow-run.heartbeat"},
                 expect={f"prefect.flow-run.{state}" for state in runs},
                 match={"prefect.resource.id": "prefect.flow-run.*"},
+                match_related={
+                    "prefect.resource.role": "flow",
+                    "prefect.resource.name": [f.name for f, *_ in _DEPLOYMENTS],
+                },
                 for_each={"prefect.resource.id"},
                 posture=Posture.Proactive,
                 threshold=1,

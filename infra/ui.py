@@ -4,94 +4,97 @@ The server and the runner are children under guard. One that ends by itself is s
 their server.
 """
 
-import fcntl
 import os
-import signal
+import socket
 import sys
 import time
-from types import FrameType
+from collections.abc import Collection
+from contextlib import suppress
+from functools import partial
+from typing import NoReturn
+from uuid import UUID
 
 import psutil
 from rich.console import Console
 
-from fire_opd.runtime.process import GuardedProcess
+from fire_opd.errors import RunError
 from flows.server import wait_healthy
-from infra.environment import address, prefect_folder, prepare
+from infra.environment import address, exports, prepare
+from infra.supervise import Children, say_places, start, start_runner, supervise
 
 _SERVER = [sys.executable, "-m", "prefect", "server", "start"]
-_RUNNER = [sys.executable, "-m", "infra.serve"]
 _START_SECONDS = 180.0
-_STOP_SECONDS = 40.0  # for running flows to end their engines and say that they ended
 
 
 def main() -> int:
-    """Serve until SIGINT or SIGTERM."""
-    console = Console(stderr=True, highlight=False)
-    prepare()
-    with (prefect_folder() / ".lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            console.print(f"already serving: {address()}")
-            return 0
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, _stop)
-        children: dict[str, GuardedProcess] = {}
-        try:
-            _serve(console, children)
-        except KeyboardInterrupt:
-            console.print("stopping: running flows end; retry them to go on")
-        finally:
-            for number in (signal.SIGINT, signal.SIGTERM):
-                signal.signal(number, signal.SIG_IGN)
-            if "runner" in children:
-                _end_gently(children.pop("runner"))
-            if "server" in children:
-                children.pop("server").close()
-    return 130
+    """Serve until SIGINT, SIGTERM or SIGHUP; the exit status is that of docs/errors.md."""
+    login = prepare()
+    return supervise(partial(_serve, login), address())
 
 
-def _serve(console: Console, children: dict[str, GuardedProcess]) -> None:
+def _serve(login: str, console: Console, children: Children) -> NoReturn:
+    _check_port()
     console.print("starting Prefect's server (the first start creates its database: half a minute)")
-    children["server"] = server = _start(_SERVER, "server")
+    children["server"] = server = start(_SERVER, "server")
     wait_healthy(server, address(), _START_SECONDS)
-    from infra.register import register  # only now: prefect reads its environment when it is imported
+    from infra.at_work import bury_flows, own_database  # only now: prefect reads its environment when it is imported
+    from infra.register import register
 
-    names = ", ".join(sorted(register()))
-    children["runner"] = _start(_RUNNER, "runner")
+    if own_database() and (crashed := bury_flows()):
+        console.print(f"{crashed} flow run(s) of an earlier `make ui` ended with it and are shown as crashed")
+    ids = register()
+    _start_runner(console, children, ids.values())
     console.print(f"Prefect      {address()}")
-    console.print(f"deployments  {names}")
-    console.print(f"state        {os.environ['FIRE_OPD_STATE']}   runs {os.environ['FIRE_OPD_RUNS']}")
-    console.print(f"store        {os.environ['FIRE_OPD_STORE']}")
-    console.print(
-        f"for commands in other shells: export PREFECT_API_URL={os.environ['PREFECT_API_URL']}", soft_wrap=True
-    )
+    console.print(f"log in       {login}", soft_wrap=True)
+    console.print(f"deployments  {', '.join(sorted(ids))}")
+    say_places(console)
+    console.print(f"for commands in other shells: {exports()}", soft_wrap=True)
     while True:
         time.sleep(1)
-        for name, command in (("server", _SERVER), ("runner", _RUNNER)):
+        for name in ("server", "runner"):
             if children[name].exit_status is not None:
                 console.print(f"the {name} ended with status {children[name].exit_status}; starting it again")
-                children[name] = _start(command, name)
-                if name == "server":
-                    wait_healthy(children[name], address(), _START_SECONDS)
+                if name == "runner":
+                    _start_runner(console, children, ids.values())
+                    continue
+                _check_port()
+                children[name] = start(_SERVER, name)
+                wait_healthy(children[name], address(), _START_SECONDS)
 
 
-def _start(command: list[str], name: str) -> GuardedProcess:
-    return GuardedProcess(command, prefect_folder() / "logs" / f"{name}.log", os.environ)
+def _start_runner(console: Console, children: Children, deployments: Collection[UUID]) -> None:
+    """Start the runner; before, what fell due while there was none is dealt with, if no other machine serves it."""
+    from infra.at_work import own_database
+    from infra.missed import missed_rule, skip_missed
+
+    if own_database() and missed_rule() == "latest" and (skipped := skip_missed(deployments)):
+        console.print(f"{skipped} scheduled run(s) were missed and skipped; the latest of each schedule runs now")
+    start_runner(children)
 
 
-def _end_gently(runner: GuardedProcess) -> None:
-    """Let the runner stop its flows, which then end their engines; the guard ends whatever is left."""
-    for process in psutil.Process(runner.pid).children():
-        process.terminate()
-    until = time.monotonic() + _STOP_SECONDS
-    while runner.exit_status is None and time.monotonic() < until:
-        time.sleep(0.2)
-    runner.close()
+def _check_port() -> None:
+    """Refuse an address that another server has: Prefect would start, fail, and leave its clients to that server."""
+    host, port = os.environ["PREFECT_SERVER_API_HOST"], os.environ["PREFECT_SERVER_API_PORT"]
+    where = f"PREFECT_SERVER_API_HOST={host} PREFECT_SERVER_API_PORT={port}"
+    try:
+        with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind((host, int(port)))
+            return
+    except (ValueError, OverflowError):
+        problem = "expected a number up to 65535"
+    except OSError as error:
+        problem = f"{error.strerror}{_user_of(port)}"
+    raise RunError(f"{where}: {problem}; serve at another address, such as PREFECT_SERVER_API_PORT=4300 make ui")
 
 
-def _stop(_number: int, _frame: FrameType | None) -> None:
-    raise KeyboardInterrupt
+def _user_of(port: str) -> str:
+    """Which process listens on a port, where the system tells."""
+    with suppress(psutil.Error, OSError):
+        for found in psutil.net_connections("tcp"):
+            if found.status == psutil.CONN_LISTEN and found.laddr and found.laddr.port == int(port) and found.pid:
+                return f" (process {found.pid}: {' '.join(psutil.Process(found.pid).cmdline())[:100]})"
+    return ""
 
 
 if __name__ == "__main__":

@@ -13,7 +13,9 @@ from prefect.artifacts import (
     update_progress_artifact,
 )
 
-from fire_opd.report import PICTURE, headline, round_figures
+from fire_opd.evaluation.figure import Figure, figure_of
+from fire_opd.report import PICTURE, round_figures, round_warning
+from fire_opd.report.page import PAGE
 from fire_opd.storage import Run
 
 if TYPE_CHECKING:
@@ -26,13 +28,21 @@ class Board:
     def __init__(self, run: Run) -> None:
         self._run = run
         self._rows: list[dict[str, Any]] = []
+        self._warning: str | None = None  # of the last round
         self._progress: UUID | None = None
 
-    def show_round(self, number: int) -> None:
-        """Add the figures of a complete round to the table, and move the bar."""
-        self._rows.append(_row(round_figures(self._run, number)))
-        done = f"round {number} of {self._run.spec.rounds.count}"
-        create_table_artifact(self._rows, self._key("rounds"), f"{done} of run `{self._run.folder}`")
+    def show_round(self, number: int, recorded: int | None = None) -> None:
+        """Add the figures of a complete round to the table, and move the bar.
+
+        Args:
+            number: of the round.
+            recorded: the round up to which all is recorded, -1 for nothing; None when the run is not recorded.
+        """
+        self._rows.append(_row(round_figures(self._run, number), figure_of(self._run.spec.evaluation)))
+        self._warning = round_warning(self._run, number)
+        done = _done(number, self._run.spec.rounds.count, recorded)
+        about = [f"{done}; run `{self._run.folder}`", *([self._warning] if self._warning else [])]
+        create_table_artifact(self._rows, self._key("rounds"), "\n\n".join(about))
         percent = 100 * number / self._run.spec.rounds.count
         if self._progress is None:
             self._progress = cast(UUID, create_progress_artifact(percent, self._key("progress"), done))
@@ -40,15 +50,24 @@ class Board:
         else:
             update_progress_artifact(self._progress, percent, done)
 
+    def show_recorded(self, recorded: int | None) -> None:
+        """Bring the words beside the bar up to date when all rounds are done."""
+        if self._progress and recorded is not None:
+            count = self._run.spec.rounds.count
+            update_progress_artifact(self._progress, 100, _done(count, count, recorded))
+
     def show_report(self, verdict: "Verdict | None" = None, outcome: str = "") -> None:
         """The result in words, the table, the picture."""
         picture = base64.b64encode(self._run.path(PICTURE).read_bytes()).decode()
+        name = figure_of(self._run.spec.evaluation).name
         parts = [
             f"# {self._run.name}",
-            f"Run directory: `{self._run.folder}` on the machine that ran it; figures: `report/summary.json`.",
+            f"Run directory: `{self._run.folder}` on the machine that ran it; figures: `report/summary.json`; "
+            f"its trajectories and tokens, for a browser: `{PAGE}`.",
+            *([f"**{self._warning}**"] if self._warning else []),
             *([_gate(verdict, outcome)] if verdict else []),
             _markdown_table([self._rows[0], self._rows[-1]] if len(self._rows) > 1 else self._rows),
-            f"![accuracy, share kept, divergence and length by round](data:image/png;base64,{picture})",
+            f"![{name}, share kept, divergence and length by round](data:image/png;base64,{picture})",
         ]
         create_markdown_artifact("\n\n".join(parts), self._key("report"), f"report of run {self._run.name}")
 
@@ -56,8 +75,17 @@ class Board:
         return re.sub(r"[^a-z0-9]+", "-", f"{self._run.name}-{what}".lower()).strip("-")
 
 
-def _row(figures: dict[str, Any]) -> dict[str, Any]:
-    row: dict[str, Any] = {"round": figures["round"], "accuracy": f"{headline(figures['accuracy']):.1%}"}
+def _done(number: int, count: int, recorded: int | None) -> str:
+    done = f"round {number} of {count}"
+    if recorded is None:
+        return done
+    return f"{done}, recorded up to round {recorded}" if recorded >= 0 else f"{done}, nothing recorded yet"
+
+
+def _row(figures: dict[str, Any], figure: Figure) -> dict[str, Any]:
+    row: dict[str, Any] = {"round": figures["round"], figure.name: figure.show(figures["held_out"]["value"])}
+    if "unreadable" in figures:
+        row["unreadable"] = f"{figures['unreadable']:.0%}"
     if not figures["round"]:
         return row | dict.fromkeys(
             ("kept", "loss", "reverse KL", "entropy", "truncated", "length", "tokens/s", "seconds"), ""
@@ -75,11 +103,12 @@ def _row(figures: dict[str, Any]) -> dict[str, Any]:
 
 
 def _gate(verdict: "Verdict", outcome: str) -> str:
+    figure = verdict.figure
     lines = [
-        f"**{outcome}** Promoted student {verdict.promoted:.1%}, new student {verdict.new:.1%}; "
-        f"95 % interval of the change [{verdict.low:+.1%}, {verdict.high:+.1%}].",
+        f"**{outcome}** Promoted student {figure.show(verdict.promoted)}, new student {figure.show(verdict.new)} "
+        f"({figure.name}); 95 % interval of the change {figure.show_change(verdict.low, verdict.high)}.",
         *(f"- {reason}" for reason in verdict.reasons),
-        *(f"- {name}: {old:.1%} → {new:.1%}" for name, (old, new) in verdict.by_domain.items()),
+        *(f"- {name}: {figure.show(old)} → {figure.show(new)}" for name, (old, new) in verdict.by_domain.items()),
     ]
     return "\n".join(lines)
 

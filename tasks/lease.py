@@ -1,34 +1,31 @@
 """Runs take turns on the devices of a machine: one holds them for a round, the others wait at the door.
 
-Prefect's global concurrency limits are the truth: for each device a limit of one slot, and one for its door. Who wants
-the device takes the door first, then the device, then leaves the door; so nobody overtakes, and a holder sees at the
-end of its round whether somebody waits. Slots are leased for a minute and renewed four times as often, so that a dead
-holder's slot is free within 60 s (Prefect looks every 15 s), and a server may be gone for most of a minute.
+A device has a door. Who wants the device takes the door, then the device, then leaves the door; so nobody overtakes,
+and a holder sees at the end of its round whether somebody waits. Door and device are each held twice:
+
+1. A **lock** in the state folder, with a note of its holder. It keeps apart all runs of that folder, whatever server
+   each uses, private ones included. The kernel frees it when its holder dies, at once and always.
+2. On a server that is shared, a slot of a **Prefect concurrency limit** (`tasks/limits.py`): people see it and may
+   change it, and it keeps apart runs of other state folders. Its lease is renewed; a dead holder's runs out.
+
+So whoever has the lock and finds the slot taken by a run of its own state folder knows that this run is dead.
 """
 
-import contextvars
-import json
 import os
 import platform
-import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from uuid import UUID
 
-from prefect.client.orchestration import get_client
-from prefect.client.schemas.actions import GlobalConcurrencyLimitCreate
-from prefect.client.schemas.objects import ConcurrencyLeaseHolder
-from prefect.exceptions import ObjectAlreadyExists, ObjectNotFound, PrefectHTTPStatusError
-
+from fire_opd.runtime.lock import FileLock, read_note
 from fire_opd.spec import RunSpec
 from fire_opd.storage import state_folder
+from tasks.limits import LEASE_SECONDS, Lease, ensure_limits, lock_space, taken
 
-LEASE_SECONDS = 60  # the least that Prefect grants
-_RENEW_SECONDS, _POLL_SECONDS = 15.0, 2.0
-_LOCKED, _GONE = 423, (404, 410)
+_POLL_SECONDS = 0.5  # for locks; Prefect is asked less often
 
 
 def device_names(spec: RunSpec) -> list[str]:
@@ -40,17 +37,9 @@ def device_names(spec: RunSpec) -> list[str]:
     return [f"gpu-{device}@{host}" for device in sorted(devices)]
 
 
-def ensure_limits(names: Sequence[str]) -> None:
-    """Create the limits of devices and of their doors where they are missing; what an operator changed stays."""
-    with get_client(sync_client=True) as client:
-        for name in (*names, *map(_door, names)):
-            try:
-                client.read_global_concurrency_limit_by_name(name)
-            except ObjectNotFound:
-                try:
-                    client.create_global_concurrency_limit(GlobalConcurrencyLimitCreate(name=name, limit=1))
-                except (ObjectAlreadyExists, PrefectHTTPStatusError):  # another run was faster
-                    client.read_global_concurrency_limit_by_name(name)
+def door(device: str) -> str:
+    """Name of a device's door."""
+    return f"{device}.door"
 
 
 class Devices:
@@ -61,160 +50,137 @@ class Devices:
         owner: the flow run.
         folder: the run's folder, for whoever looks at the note of the lease.
         log: one line a change of hands.
+        shared: whether other runs use the same Prefect server, so that its limits count.
 
     `give_back`, which the methods take, frees the devices' memory; it is called before they are waited for or let go.
     """
 
     def __init__(
-        self, names: Sequence[str], owner: UUID, folder: Path, log: Callable[[str], None] = lambda line: None
+        self,
+        names: Sequence[str],
+        owner: UUID,
+        folder: Path,
+        log: Callable[[str], None] = lambda line: None,
+        shared: bool = True,
     ) -> None:
         self.names = list(names)
-        self._holder = ConcurrencyLeaseHolder(type="flow_run", id=owner)
-        self._folder, self._log = folder, log
-        self._slot: _Slot | None = None
+        self._owner, self._folder, self._log, self._shared = owner, folder, log, shared
+        self._turn: _Turn | None = None
 
     def hold(self, give_back: Callable[[], None]) -> float:
         """Return when this run holds its devices; also when a lease was lost while the server was away.
 
         Returns:
             Seconds waited.
+
+        Raises:
+            RunError: an operator closed a device.
         """
-        if self._slot and not self._slot.lost:
+        if self._turn and not self._turn.lost:
             return 0.0
         begun = time.monotonic()
-        if self._slot:
+        if self._turn:
             self._log(f"the lease of {', '.join(self.names)} was lost; asking for it again")
             give_back()
             self.release()
-        ensure_limits(self.names)
-        door = _Slot([_door(name) for name in self.names], self._holder)
-        door.take()
-        try:
-            slot = _Slot(self.names, self._holder, on_renewal=self._note)
-            if not slot.try_take():
-                self._log(f"waiting for {', '.join(self.names)}: {self._held_by()}")
-                slot.take()
-        finally:
-            door.release()
-        self._slot = slot
+        doors = [door(name) for name in self.names]
+        limits = ensure_limits([*self.names, *doors]) if self._shared else {}
+        with self._take(doors, limits, "{} waits before this run"):
+            self._turn = self._take(self.names, limits, "held by {} until the end of its round")
         waited = round(time.monotonic() - begun, 3)
-        self._log(
-            f"holds {', '.join(self.names)} (flow run {self._holder.id}, pid {os.getpid()}; waited {waited:.1f} s)"
-        )
+        self._log(f"holds {', '.join(self.names)} (flow run {self._owner}, pid {os.getpid()}; waited {waited:.1f} s)")
         return waited
 
     def pass_on(self, give_back: Callable[[], None]) -> None:
         """At the end of a round: when another run waits, free the memory and let it have the devices."""
-        if self._slot and self._wanted():
+        if self._turn and self._wanted():
             give_back()
             self.release()
             self._log(f"gave {', '.join(self.names)} to the run that waits for it")
 
     def release(self) -> None:
-        """Give up the lease."""
-        if self._slot:
-            for name in self.names:
-                self._file(name).unlink(missing_ok=True)
-            self._slot.release()
-            self._slot = None
+        """Give the devices up."""
+        if self._turn:
+            self._turn.release()
+            self._turn = None
+
+    def _take(self, names: list[str], limits: Mapping[str, int], who: str) -> "_Turn":
+        """Wait for all of some names, and say once for whom."""
+        note = {"owner": str(self._owner), "run": str(self._folder), "pid": os.getpid(), "host": platform.node()}
+        # Where an operator lets several runs have a device, the limit counts them, and a lock would keep them apart.
+        locked = [name for name in names if limits.get(name, 1) == 1]
+        turn = _Turn(locked, note)
+        try:
+            turn.take_locks(lambda: self._log(f"waiting for {', '.join(names)}: {_holders(names, who)}"))
+            if self._shared:
+                locks = dict.fromkeys(locked, lock_space(_folder()))
+                turn.take_lease(Lease(names, self._owner, note, locks, self._log, turn.write_expiry))
+        except BaseException:
+            turn.release()
+            raise
+        return turn
 
     def _wanted(self) -> bool:
-        with get_client(sync_client=True) as client:
-            return any(client.read_global_concurrency_limit_by_name(_door(n)).active_slots for n in self.names)
-
-    def _note(self) -> None:
-        """Leave a note of who holds a device and until when, for people and for those who wait; it decides nothing."""
-        note = {
-            "owner": str(self._holder.id),
-            "run": str(self._folder),
-            "pid": os.getpid(),
-            "host": platform.node(),
-            "expires": (datetime.now(UTC) + timedelta(seconds=LEASE_SECONDS)).isoformat(timespec="seconds"),
-        }
-        for name in self.names:
-            file = self._file(name)
-            file.parent.mkdir(parents=True, exist_ok=True)
-            temporary = file.with_name(f".{file.name}.{os.getpid()}")
-            temporary.write_text(json.dumps(note, indent=1))
-            temporary.replace(file)
-
-    def _held_by(self) -> str:
-        notes = [json.loads(f.read_text()) for f in map(self._file, self.names) if f.is_file()]
-        return "; ".join(f"held by {n['run']} (pid {n['pid']}), until {n['expires']} at least" for n in notes) or "held"
-
-    def _file(self, name: str) -> Path:
-        return state_folder() / "leases" / f"{name}.json"
+        doors = [door(name) for name in self.names]
+        return any(FileLock(_file(name)).held() for name in doors) or (self._shared and taken(doors))
 
 
-class _Slot:
-    """One slot of each of some limits, all or none, renewed by a thread while it is held."""
+class _Turn:
+    """The locks of some names, all or none, and the lease that goes with them."""
 
-    def __init__(
-        self, names: Sequence[str], holder: ConcurrencyLeaseHolder, on_renewal: Callable[[], None] = lambda: None
-    ) -> None:
-        self.names = list(names)
-        self.lost = False
-        self._holder, self._on_renewal = holder, on_renewal
-        self._lease: UUID
-        self._released = threading.Event()
-        self._thread: threading.Thread | None = None
+    def __init__(self, names: Sequence[str], note: Mapping[str, Any]) -> None:
+        self._locks = [FileLock(_file(name)) for name in names]
+        self._note = note
+        self._lease: Lease | None = None
 
-    def try_take(self) -> bool:
-        """Take the slots if they are free."""
-        with get_client(sync_client=True) as client:
-            try:
-                answer = client.increment_concurrency_slots_with_lease(
-                    self.names, 1, "concurrency", LEASE_SECONDS, self._holder
-                ).json()
-            except PrefectHTTPStatusError as error:
-                if error.response.status_code == _LOCKED:
-                    return False
-                raise
-        self._lease = UUID(answer["lease_id"])
-        if len(answer["limits"]) < len(self.names):  # Prefect grants what has no limit
-            self.release()
-            raise RuntimeError(f"a concurrency limit of {', '.join(self.names)} was deleted; run the flow again")
-        self._on_renewal()
-        context = contextvars.copy_context()  # Prefect's settings are in it
-        self._thread = threading.Thread(target=context.run, args=(self._renew,), daemon=True)
-        self._thread.start()
-        return True
+    @property
+    def lost(self) -> bool:
+        return self._lease is not None and self._lease.lost
 
-    def take(self) -> None:
-        """Wait for the slots."""
-        while not self.try_take():
+    def take_locks(self, waiting: Callable[[], None]) -> None:
+        told = False
+        while not all(lock.try_take() for lock in self._locks):
+            for lock in self._locks:
+                lock.release()
+            if not told:
+                waiting()
+                told = True
             time.sleep(_POLL_SECONDS)
+        self._write(self._note)
+
+    def take_lease(self, lease: Lease) -> None:
+        self._lease = lease  # first, so that it is given up whatever happens
+        lease.take()
 
     def release(self) -> None:
-        """Give the slots back."""
-        self._released.set()
-        if self._thread and self._thread is not threading.current_thread():
-            self._thread.join(timeout=5)
-        if not self.lost:
-            with get_client(sync_client=True) as client:
-                _ignoring_gone(lambda: client.release_concurrency_slots_with_lease(self._lease))
+        if self._lease:
+            self._lease.release()
+        for lock in self._locks:
+            lock.release()
 
-    def _renew(self) -> None:
-        while not self._released.wait(_RENEW_SECONDS):
-            try:
-                with get_client(sync_client=True) as client:
-                    client.renew_concurrency_lease(self._lease, LEASE_SECONDS)
-                self._on_renewal()
-            except PrefectHTTPStatusError as error:
-                if error.response.status_code in _GONE:
-                    self.lost = True
-                    return
-            except Exception:  # the server is away: the next attempt comes soon, and it alone knows what is lost
-                continue
+    def __enter__(self) -> "_Turn":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.release()
+
+    def write_expiry(self, lease: UUID) -> None:
+        expires = datetime.now(UTC) + timedelta(seconds=LEASE_SECONDS)
+        self._write({**self._note, "lease": str(lease), "expires": expires.isoformat(timespec="seconds")})
+
+    def _write(self, note: Mapping[str, Any]) -> None:
+        for lock in self._locks:
+            lock.write(note)
 
 
-def _ignoring_gone(call: Callable[[], Any]) -> None:
-    try:
-        call()
-    except PrefectHTTPStatusError as error:
-        if error.response.status_code not in _GONE:
-            raise
+def _holders(names: Sequence[str], who: str) -> str:
+    notes = [note for name in names if (note := read_note(_file(name)))]
+    return "; ".join(who.format(f"{note['run']} (process {note['pid']})") for note in notes) or "another run has it"
 
 
-def _door(name: str) -> str:
-    return f"{name}.door"
+def _file(name: str) -> Path:
+    return _folder() / f"{name}.json"
+
+
+def _folder() -> Path:
+    return state_folder() / "leases"

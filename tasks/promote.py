@@ -1,13 +1,12 @@
 """Put a student into the store, and make it the promoted one."""
 
-from pathlib import Path
 from typing import Any
 
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from fire_opd import storage
-from fire_opd.storage import Promoted, Store
+from fire_opd.storage import Promoted, Run, Store
 from tasks.policy import when_store_unreachable
 
 _STORE: dict[str, Any] = {
@@ -21,9 +20,11 @@ _STORE: dict[str, Any] = {
 
 
 @task(name="publish student", task_run_name="publish student {model}", **_STORE)
-def publish_student(store: Store, model: str, checkpoint: Path) -> str:
-    """Upload a checkpoint and return its digest."""
-    return storage.publish_model(store, model, checkpoint)
+def publish_student(store: Store, model: str, run: Run, round: int) -> str:
+    """Upload the student of a round, as a whole model, and return its digest."""
+    from fire_opd.training import whole_model  # imports torch
+
+    return storage.publish_model(store, model, whole_model(run, round))
 
 
 @task(name="promote", task_run_name="promote {model} to version {record.version}", **_STORE)

@@ -3,6 +3,7 @@
 import atexit
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -11,23 +12,36 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
 import s3fs
+import yaml
+from xdist.scheduler import LoadScopeScheduling
 
-from fire_opd.demo import tasks
-from fire_opd.demo.build import RECIPE, DemoAssets, demo_assets, demo_spec
-from fire_opd.demo.models import STUDENT, TEACHER, Shape, build_model, build_tokenizer
-from fire_opd.spec import RunSpec
+from benchmarks.untrained import untrained_demo
+from fire_opd.demo.build import DemoAssets, demo_spec
+from fire_opd.demo.models import Shape
+from fire_opd.spec import RunSpec, dump_spec
 from fire_opd.storage import Run, directory_digest
 from flows.environment import prepare_environment
+from flows.password import password_file
+from flows.server import private_home
 
+for name in [name for name in os.environ if name.startswith(("FIRE_OPD_", "PREFECT_"))]:
+    del os.environ[name]  # what the user's shell says must not decide what is tested
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # under nohup our commands would, rightly, not hear it
 os.environ |= {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "DO_NOT_TRACK": "1", "VLLM_NO_USAGE_STATS": "1"}
-_state = tempfile.mkdtemp(prefix="fire-opd-prefect-")
-atexit.register(shutil.rmtree, _state, ignore_errors=True)
-prepare_environment(Path(_state))
 os.environ.setdefault("TORCH_EXTENSIONS_DIR", str(Path(sys.prefix) / "torch_extensions"))
+_scratch = tempfile.mkdtemp(prefix="fire-opd-tests-")
+atexit.register(shutil.rmtree, _scratch, ignore_errors=True)
+os.environ["TMPDIR"] = _scratch  # processes that tests kill leave their temporary files behind
+os.environ["PREFECT_API_AUTH_STRING"] = PASSWORD = "admin:of-the-tests"
+prepare_environment(Path(_scratch) / "prefect")
+
+# Tests of a folder share what takes long to make (servers, finished runs); those of these share the same.
+TOGETHER = {"flows": "runs", "integration": "runs", "faults": "runs"}
 
 # Smaller than the demo's models, for tests of a part.
 TINY = Shape(hidden=64, ffn=128, layers=2, init_std=0.1)
@@ -37,6 +51,19 @@ SMALL = (
     *("rounds.count=2", "rounds.rollouts=64", "rounds.updates=2", "sampling.max_tokens=16"),
     *("train.warmup_updates=1", "placement.tick_deadline=60"),
 )
+
+
+class ByFolder(LoadScopeScheduling):
+    """Hands whole folders to the processes of `pytest -n 2`, in the order of their names."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        folder = nodeid.partition("::")[0].rpartition("/")[0].removeprefix("tests/")
+        return TOGETHER.get(folder, folder)
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByFolder:
+    """Not `--dist loadgroup`, whose groups have no effect with pytest 9: it renames tests in a way that is gone."""
+    return ByFolder(config, log)
 
 
 @dataclass(frozen=True)
@@ -58,17 +85,17 @@ class Assets:
 @pytest.fixture(scope="session")
 def assets(tmp_path_factory: pytest.TempPathFactory) -> Assets:
     """The demo's shapes, tokenizer and prompts without the training."""
-    demo = demo_assets(tmp_path_factory.mktemp("state") / "demo", seed=0)
-    for number, (path, shape) in enumerate([(demo.student, STUDENT), *((t, TEACHER) for t in demo.teachers.values())]):
-        build_model(shape, seed=number).save_pretrained(path)
-        build_tokenizer().save_pretrained(path)
-    training, held_out = tasks.training(clean=False), tasks.held_out()
-    demo.mixed.parent.mkdir()
-    tasks.write_problems(demo.mixed, training[:: len(training) // 256][:256])
-    tasks.write_problems(demo.clean, training[1 :: len(training) // 256][:256])
-    tasks.write_problems(demo.held_out, held_out[:: len(held_out) // 20][:20])
-    (demo.root / "recipe").write_text(f"{RECIPE}\n")
-    return Assets(demo)
+    return Assets(untrained_demo(tmp_path_factory.mktemp("state") / "demo"))
+
+
+@pytest.fixture(scope="session")
+def small_spec(assets: Assets) -> Path:
+    """A spec file: one round of 64 rollouts, one teacher for all prompts."""
+    values = yaml.safe_load(dump_spec(assets.spec("rounds.count=1", "train.total_updates=4")))
+    values["teachers"] = {"m": {**values["teachers"]["m"], "domains": []}}
+    file = assets.state / "small.yaml"
+    file.write_text(yaml.safe_dump(values))
+    return file
 
 
 @pytest.fixture(scope="session")
@@ -114,8 +141,11 @@ def prefect_api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         "print(prefect_api(Path(sys.argv[1])), flush=True); sys.stdin.read()"
     )
     environment = {name: value for name, value in os.environ.items() if name != "PREFECT_API_URL"}
+    folder = tmp_path_factory.mktemp("prefect")
+    private_home(folder).mkdir()
+    password_file(private_home(folder)).write_text(PASSWORD)
     server = subprocess.Popen(
-        [sys.executable, "-c", code, str(tmp_path_factory.mktemp("prefect"))],
+        [sys.executable, "-c", code, str(folder)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
@@ -150,7 +180,7 @@ def drive(folder: Path, api: str, **env: str) -> subprocess.CompletedProcess[str
     """The flow on a run folder, as `fire-opd run` starts it."""
     return subprocess.run(
         [sys.executable, "-m", "flows.main", str(folder)],
-        env={**os.environ, "PREFECT_API_URL": api, **env},
+        env={**os.environ, "FIRE_OPD_STATE": str(folder.parent / "state"), "PREFECT_API_URL": api, **env},
         capture_output=True,
         text=True,
         timeout=580,
@@ -164,4 +194,12 @@ def undisturbed(assets: Assets, prefect_api: str, tmp_path_factory: pytest.TempP
     run = Run.create(tmp_path_factory.mktemp("runs") / "undisturbed", assets.spec())
     result = drive(run.folder, prefect_api)
     assert result.returncode == 0, result.stderr
+    return run
+
+
+def begin(folder: Path, finished: Run) -> Run:
+    """A run with the spec of one that is finished, and its prompts and baselines: it goes on with round 0."""
+    run = Run.create(folder, finished.spec)
+    for part in ("prompts", "baseline"):
+        shutil.copytree(finished.path(part), run.path(part))
     return run

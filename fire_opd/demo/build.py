@@ -44,6 +44,10 @@ class DemoAssets:
     clean: Path  # training prompts, all in range
     held_out: Path
 
+    def built(self) -> bool:
+        """Whether all of it is there."""
+        return all(path.exists() for path in (*self.teachers.values(), self.student, self.held_out))
+
 
 def build_demo(root: Path, seed: int = 0) -> DemoAssets:
     """Build what is missing under `root` and say so, one line a milestone; a second call returns at once.

@@ -1,9 +1,11 @@
 """Run one job: make each output that is not there yet, and commit it."""
 
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
+from fire_opd.runtime.failpoints import reach, reaching
 from fire_opd.runtime.tick import Tick
 from fire_opd.stages import Job, Output
 from fire_opd.storage import commit_stage
@@ -13,7 +15,10 @@ class Engine(Protocol):
     """What a role can do."""
 
     def make(self, job: Job, output: Output, out: Path, tick: Tick) -> dict[str, Any]:
-        """Write `output` into `out`, report progress, return JSON-friendly metrics for the manifest."""
+        """Write `output` into `out`, report progress, return JSON-friendly metrics for the manifest.
+
+        Of a job with chunks the output is what they committed (`job.place`), joined; a chunk itself has no metrics.
+        """
         ...
 
     def rest(self) -> None:
@@ -22,17 +27,20 @@ class Engine(Protocol):
 
 
 def execute(job: Job, engine: Engine, tick: Tick) -> dict[str, Any]:
-    """Make the missing outputs of `job`, in order; a no-op when all are up to date.
+    """Make the missing outputs of `job`, in order, chunks before what is joined from them; a no-op when all are there.
 
     Returns:
         `seconds` of work, for the ledger.
     """
-    begun = time.monotonic()
-    for output in job.stage.outputs:
-        if job.finished(output):
-            continue
-        with commit_stage(job.directory(output.directory), **job.identity(output)) as writer:
-            writer.metrics |= engine.make(job, output, writer.path, tick)
+    begun, stage = time.monotonic(), job.stage.name
+    reach(f"{stage}.begin")
+    for output in (*job.scratch, *job.stage.outputs):
+        for part in (*job.chunks, job):
+            if replace(job, chunk=None).finished(output) or part.finished(output):
+                continue
+            with commit_stage(part.place(output), **part.identity(output)) as writer:
+                writer.metrics |= engine.make(part, output, writer.path, reaching(f"{stage}.tick", tick))
+    reach(f"{stage}.done")
     return {"seconds": round(time.monotonic() - begun, 3)}
 
 

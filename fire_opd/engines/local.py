@@ -1,4 +1,4 @@
-"""The stages that need no engine: they run where they are asked for."""
+"""The stages that need no device. In a process of their own all the same: it runs the code of the run's workspace."""
 
 from pathlib import Path
 from typing import Any
@@ -6,6 +6,7 @@ from typing import Any
 from fire_opd.records import BATCH, ROLLOUT, SCORE, read_table, write_table
 from fire_opd.runtime.tick import Tick
 from fire_opd.stages import Job, Output
+from fire_opd.storage import read_manifest
 
 
 class Local:
@@ -17,7 +18,8 @@ class Local:
 
         rollouts = read_table(job.directory("rounds/{n}/rollouts") / "rollouts.parquet", ROLLOUT)
         scores = read_table(job.directory("rounds/{n}/scores") / "scores.parquet", SCORE)
-        batch, metrics = select(rollouts, scores, job.run.spec)
+        scored = read_manifest(job.directory("rounds/{n}/scores"))
+        batch, metrics = select(rollouts, scores, job.run.spec, scored.metrics if scored else {})
         write_table(out / "batch.parquet", batch, BATCH)
         tick(1, 1)
         return metrics

@@ -42,7 +42,7 @@ def main() -> None:
         if "rest" in request:
             engine.rest()
             return {}
-        job = Job(run, STAGES[request["stage"]], request["round"], request["teacher"])
+        job = Job(run, STAGES[request["stage"]], request["round"], request["teacher"], request["chunk"])
         return execute(job, engine, parent.tick)
 
     parent.serve({"pid": os.getpid(), "load_seconds": round(time.monotonic() - begun, 3)}, answer)
@@ -50,6 +50,10 @@ def main() -> None:
 
 def _load(run: Run, role: str, teacher: str, store_port: int) -> Engine:
     """Import and build the engine of a role; the imports are heavy, and exclude one another (vLLM, DeepSpeed)."""
+    if role == "local":
+        from fire_opd.engines.local import Local
+
+        return Local()
     if role == "preparer":
         from fire_opd.engines.preparer import Preparer
 
@@ -62,19 +66,19 @@ def _load(run: Run, role: str, teacher: str, store_port: int) -> Engine:
         from fire_opd.engines.scorer import ScorerEngine
 
         return ScorerEngine(run)
-    from fire_opd.engines.ranks import Leader, open_store
+    from fire_opd.engines.ranks import Leader, meeting_point
     from fire_opd.engines.trainer import TrainerEngine
 
     world_size = int(os.environ["WORLD_SIZE"])
-    store = open_store(store_port, 0, world_size) if world_size > 1 else None
+    store = meeting_point(store_port, 0, world_size) if world_size > 1 else None
     return Leader(TrainerEngine(run), store)
 
 
 def _follow(run: Run, store_port: int, rank: int) -> None:
-    from fire_opd.engines.ranks import follow, open_store
+    from fire_opd.engines.ranks import follow, meeting_point
     from fire_opd.engines.trainer import TrainerEngine
 
-    store = open_store(store_port, rank, int(os.environ["WORLD_SIZE"]))
+    store = meeting_point(store_port, rank, int(os.environ["WORLD_SIZE"]))
     follow(TrainerEngine(run), run, store)
 
 

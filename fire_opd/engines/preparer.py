@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+from fire_opd.evaluation.golds import check_golds
 from fire_opd.prompts import prepare_prompts
 from fire_opd.runtime.tick import Tick
 from fire_opd.scores.preflight import preflight
@@ -19,7 +20,10 @@ class Preparer:
     def make(self, job: Job, output: Output, out: Path, tick: Tick) -> dict[str, Any]:
         """Write the prepared prompt sets."""
         report = preflight(self.run.spec)
-        return {**prepare_prompts(self.run.spec, out, tick), "preflight": report}
+        notes = report.pop("notes")
+        counts = prepare_prompts(self.run.spec, out, tick)
+        check_golds(out / "evaluation.parquet", self.run.spec.evaluation, tick)
+        return {**counts, "preflight": report, "notes": notes}
 
     def rest(self) -> None:
         """Nothing is held."""

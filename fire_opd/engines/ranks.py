@@ -14,7 +14,7 @@ from typing import Any
 from torch._C._distributed_c10d import TCPStore
 
 from fire_opd.engines.trainer import TrainerEngine
-from fire_opd.errors import FireOpdError
+from fire_opd.errors import ArtifactError, FireOpdError
 from fire_opd.runtime.tick import Tick, no_tick
 from fire_opd.stages import STAGES, Job, Output
 from fire_opd.storage import Run
@@ -30,15 +30,15 @@ class Leader:
 
     def make(self, job: Job, output: Output, out: Path, tick: Tick) -> dict[str, Any]:
         """As `TrainerEngine.make`, on all ranks."""
-        self._publish({"stage": job.stage.name, "round": job.round, "output": output.name, "out": str(out)})
+        self._tell({"stage": job.stage.name, "round": job.round, "output": output.name, "out": str(out)})
         return self._engine.make(job, output, out, tick)
 
     def rest(self) -> None:
         """As `TrainerEngine.rest`, on all ranks."""
-        self._publish({"rest": True})
+        self._tell({"rest": True})
         self._engine.rest()
 
-    def _publish(self, call: dict[str, Any]) -> None:
+    def _tell(self, call: dict[str, Any]) -> None:
         if self._store:
             self._store.set(f"call/{self._calls}", json.dumps(call))
             self._calls += 1
@@ -58,12 +58,15 @@ def follow(engine: TrainerEngine, run: Run, store: TCPStore) -> None:
             continue
         job = Job(run, STAGES[call["stage"]], call["round"])
         output = next(output for output in job.stage.outputs if output.name == call["output"])
+        out = Path(call["out"])
+        if not out.resolve().is_relative_to(run.folder.resolve()):  # the store's port is open to all of this machine
+            raise ArtifactError(f"{out} is not in {run.folder}: the call did not come from this run's rank 0")
         try:
-            engine.make(job, output, Path(call["out"]), no_tick)
+            engine.make(job, output, out, no_tick)
         except FireOpdError:
             continue  # rank 0 met the same error and reports it
 
 
-def open_store(port: int, rank: int, world_size: int) -> TCPStore:
+def meeting_point(port: int, rank: int, world_size: int) -> TCPStore:
     """The store that all ranks share; rank 0 serves it."""
     return TCPStore(os.environ["MASTER_ADDR"], port, world_size, rank == 0, timedelta(seconds=300))

@@ -3,10 +3,12 @@
 from pathlib import Path
 from typing import Any
 
+from fire_opd.errors import NotFiniteError
+from fire_opd.rules import broken
 from fire_opd.runtime.tick import Tick
-from fire_opd.stages import Job, Output
-from fire_opd.storage import Run
-from fire_opd.training import Trainer, train_round
+from fire_opd.stages import DISTRIBUTION, Job, Output
+from fire_opd.storage import Run, read_manifest, write_base
+from fire_opd.training import RoundTables, Trainer, train_round, untrained
 
 
 class TrainerEngine:
@@ -24,19 +26,11 @@ class TrainerEngine:
         if output.name == "checkpoint":
             self._take(job.round, job.directory("rounds/{n}/trainer"))
             self._trainer.save_checkpoint(out)
+            if self._trainer.adapted and self._trainer.rank == 0:
+                write_base(out, self.run.spec.student, self.run.cache)
         else:
             if job.round:
-                self._take(job.round - 1, job.directory("rounds/{m}/trainer"))
-                self._holds = None
-                metrics = train_round(
-                    self._trainer,
-                    job.run.spec,
-                    job.directory("rounds/{n}/rollouts"),
-                    job.directory("rounds/{n}/scores"),
-                    job.directory("rounds/{n}/batch"),
-                    job.round,
-                    tick,
-                )
+                metrics = self._train(job, tick)
             self._trainer.save_state(out)
             self._holds = job.round
         return metrics
@@ -44,6 +38,30 @@ class TrainerEngine:
     def rest(self) -> None:
         """Weights and optimiser state to the host; a collective."""
         self._trainer.sleep()
+
+    def _train(self, job: Job, tick: Tick) -> dict[str, Any]:
+        """Train a round, or leave the student as it was when the rules of the run skip it."""
+        before = job.directory("rounds/{m}/trainer")
+        self._take(job.round - 1, before)
+        selected = read_manifest(job.directory("rounds/{n}/batch"))
+        if selected and selected.metrics.get("skipped"):
+            return untrained(self._trainer)
+        self._holds = None
+        rollouts, scores, batch = (job.directory(f"rounds/{{n}}/{name}") for name in ("rollouts", "scores", "batch"))
+        tables = RoundTables(rollouts, scores, batch, job.directory(DISTRIBUTION.directory))
+        rules = job.run.spec.rules
+        try:
+            metrics = train_round(self._trainer, job.run.spec, tables, job.round, tick)
+        except NotFiniteError as error:
+            if rules.not_finite == "stop":
+                raise
+            why, metrics = str(error), {}
+        else:
+            why = "; ".join(broken(rules, "skip_round", metrics))
+        if why:
+            self._trainer.load_state(before)
+            return {**untrained(self._trainer), "skipped": why, "undone": metrics}
+        return metrics
 
     def _take(self, round: int, state: Path) -> None:
         if self._holds != round:

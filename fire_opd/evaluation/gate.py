@@ -4,14 +4,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
+from numpy.typing import NDArray
 
-from fire_opd.errors import ArtifactError
-from fire_opd.evaluation.metrics import GREEDY
-from fire_opd.records import SAMPLE, read_table
+from fire_opd.evaluation.figure import ACCURACY, Figure
+from fire_opd.evaluation.paired import HeldOut, Values, bootstrap_interval, read_pair
 from fire_opd.spec import GateSpec
 
-_RESAMPLES, _AT_ONCE, _SEED = 10_000, 100, 0
+_READ_NOTHING = 1.0
 
 
 @dataclass(frozen=True)
@@ -20,18 +19,22 @@ class Verdict:
 
     passed: bool
     reasons: list[str]  # why it did not pass
-    promoted: float  # accuracies
+    promoted: float  # values of `figure`
     new: float
-    low: float  # 95 % interval of (new - promoted)
+    low: float  # 95 % interval of (new - promoted); NaN where the evaluations do not give one
     high: float
     by_domain: dict[str, tuple[float, float]]  # promoted, new
+    figure: Figure = ACCURACY
 
 
 def judge(promoted: Path, new: Path, gate: GateSpec) -> Verdict:
     """Compare two evaluations of the same prompts with the same seeds.
 
-    The interval is the paired percentile bootstrap over prompts: 10,000 resamples of the prompts' differences, seed 0.
-    A prompt's accuracy is its greedy answer's where both were decoded greedily, else the mean over its samples.
+    The interval is the paired percentile bootstrap over prompts (paired.py, which says what a prompt's value is).
+
+    Evaluations from which nothing follows never pass: too few prompts, values that are not numbers, answers that could
+    not be read, and two students without one right answer. Two students without one wrong answer do pass, since the new
+    one is as good as can be measured.
 
     Args:
         promoted: evaluation directory of the promoted student.
@@ -39,50 +42,75 @@ def judge(promoted: Path, new: Path, gate: GateSpec) -> Verdict:
         gate: the bounds.
 
     Raises:
-        ArtifactError: the two are not of the same prompts, answers and seeds.
+        ArtifactError: the two are not of the same prompts, answers and seeds, or only one is graded.
     """
-    tables = [read_table(folder / "samples.parquet", SAMPLE) for folder in (promoted, new)]
-    paired = [
-        t.select(["prompt", "k", "answer", "seed"]).sort_by([("prompt", "ascending"), ("k", "ascending")])
-        for t in tables
-    ]
-    if not paired[0].equals(paired[1]):
-        raise ArtifactError(
-            f"{promoted} and {new} are not evaluations of the same prompts with the same seeds; "
-            "evaluate both with one spec"
-        )
-    (domains, old), (_, fresh) = (_by_prompt(table) for table in tables)
-    difference = fresh - old
-    low, high = np.quantile(_resampled_means(difference), (0.025, 0.975))
+    old, fresh = read_pair(promoted, new)
+    figure = old.figure
     by_domain = {
-        str(name): (float(old[domains == name].mean()), float(fresh[domains == name].mean()))
-        for name in sorted({d for d in domains if d is not None})
+        name: (_mean(old.values[old.domains == name]), _mean(fresh.values[old.domains == name]))
+        for name in _names(old.domains)
     }
-    reasons = []
-    if not low > -gate.margin:
-        reasons.append(
-            f"the 95 % interval of the change is [{low:+.1%}, {high:+.1%}]; "
-            f"its lower end must be above {-gate.margin:+.1%}"
+    unfit = _unfit(old, fresh, figure, gate)
+    low, high = (np.nan, np.nan) if unfit else bootstrap_interval((fresh.values - old.values)[None])
+    reasons = [unfit] if unfit else _losses(low, high, by_domain, figure, gate)
+    return Verdict(not reasons, reasons, _mean(old.values), _mean(fresh.values), low, high, by_domain, figure)
+
+
+def _unfit(old: HeldOut, fresh: HeldOut, figure: Figure, gate: GateSpec) -> str | None:
+    """Why nothing follows from these evaluations, if so."""
+    prompts = len(fresh.values)
+    if prompts < gate.min_prompts:
+        return (
+            f"{prompts} held-out prompt(s): an interval over fewer than {gate.min_prompts} (min_prompts) means nothing"
         )
+    for whose, found in (("promoted", old), ("new", fresh)):
+        if bad := int((~np.isfinite(found.values)).sum()):
+            return f"the {figure.name} of the {whose} student is not finite on {bad} of {prompts} prompts"
+    shares = {"": _mean(fresh.unreadable)}
+    shares |= {f" of domain {name}": _mean(fresh.unreadable[fresh.domains == name]) for name in _names(fresh.domains)}
+    for where, share in shares.items():
+        if share > gate.max_unreadable or (not where and share == _READ_NOTHING):
+            return (
+                f"{share:.1%} of the new student's answers{where} could not be read (max_unreadable: "
+                f"{gate.max_unreadable:.1%}); check evaluation.grader and what the prompts ask for"
+            )
+    if figure is ACCURACY and not old.values.any() and not fresh.values.any():
+        return (
+            f"both students are at 0.0% on {prompts} held-out prompts, so the evaluation says nothing about either; "
+            "check evaluation.grader, the answers and evaluation.max_tokens"
+        )
+    return None
+
+
+def _losses(
+    low: float, high: float, by_domain: dict[str, tuple[float, float]], figure: Figure, gate: GateSpec
+) -> list[str]:
+    """Where the new student may be worse than the bounds allow."""
+    reasons, change = [], figure.show_change(low, high)
+    if figure is ACCURACY:
+        if not low > -gate.margin:
+            reasons.append(
+                f"the 95 % interval of the change is {change}; its lower end must be above {-gate.margin:+.1%}"
+            )
+        bound, shown = gate.domain_drop, f"{gate.domain_drop:.1%}"
+    else:
+        if not high < gate.margin_nat:
+            reasons.append(
+                f"the 95 % interval of the change is {change}; its upper end must be below {gate.margin_nat:+.3f} nat"
+            )
+        bound, shown = gate.domain_rise_nat, f"{gate.domain_rise_nat:.3f} nat"
     for name, (before, after) in by_domain.items():
-        if before - after > gate.domain_drop:
-            reasons.append(f"domain {name} fell from {before:.1%} to {after:.1%}, by more than {gate.domain_drop:.1%}")
-    return Verdict(not reasons, reasons, float(old.mean()), float(fresh.mean()), float(low), float(high), by_domain)
+        loss, verb = (before - after, "fell") if figure.higher_is_better else (after - before, "rose")
+        if loss > bound:
+            reasons.append(
+                f"domain {name} {verb} from {figure.show(before)} to {figure.show(after)}, by more than {shown}"
+            )
+    return reasons
 
 
-def _resampled_means(difference: np.ndarray) -> np.ndarray:
-    """Means of the bootstrap resamples, a few at a time: a large set's draws do not fit into memory together."""
-    generator, n = np.random.default_rng(_SEED), len(difference)
-    parts = [difference[generator.integers(n, size=(_AT_ONCE, n))].mean(axis=1) for _ in range(_RESAMPLES // _AT_ONCE)]
-    return np.concatenate(parts)
+def _names(domains: NDArray[np.object_]) -> list[str]:
+    return sorted({str(domain) for domain in domains if domain is not None})
 
 
-def _by_prompt(table: pa.Table) -> tuple[np.ndarray, np.ndarray]:
-    """Domains and accuracies of the prompts, in the order of their fingerprints."""
-    k = table["k"].to_numpy()
-    if (k == GREEDY).any():
-        table = table.filter(pa.array(k == GREEDY))
-    names = np.array(table["prompt"].to_pylist(), dtype=str)
-    _, first, group = np.unique(names, return_index=True, return_inverse=True)
-    domains = np.array(table["domain"].to_pylist(), dtype=object)[first]
-    return domains, np.bincount(group, table["correct"].to_numpy().astype(float)) / np.bincount(group)
+def _mean(values: Values) -> float:
+    return float(values.mean()) if len(values) else float("nan")

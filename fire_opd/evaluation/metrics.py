@@ -1,10 +1,11 @@
-"""Accuracy of graded samples: Avg@k, pass@k and greedy, over all prompts and by domain."""
+"""Figures of sampled answers, over all prompts and by domain: Avg@k, pass@k, greedy, and what could not be read."""
 
 from math import comb
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 GREEDY = -1
 """The `k` of a prompt's greedy sample."""
@@ -14,8 +15,9 @@ def evaluation_metrics(samples: pa.Table) -> dict[str, Any]:
     """Metrics of a SAMPLE table.
 
     Returns:
-        `avg@k` and `pass@k` (k as sampled; pass@ powers of two too), `greedy` when decoded, `length`,
-        `truncation_rate`, and the same under `by_domain`.
+        `prompts`, `length`, `truncation_rate`; where answers are graded, also `avg@k` and `pass@k` (k as sampled;
+        pass@ powers of two too), `greedy` when decoded, and `unreadable`, the share of responses in which the grader
+        found no answer; and the same under `by_domain`.
     """
     domains = np.array(samples["domain"].to_pylist(), dtype=object)
     found = _metrics(samples)
@@ -30,20 +32,28 @@ def pass_at_k(n: int, correct: int, k: int) -> float:
 
 
 def _metrics(samples: pa.Table) -> dict[str, Any]:
-    k = samples["k"].to_numpy()
-    correct = samples["correct"].to_numpy()
-    prompts = np.array(samples["prompt"].to_pylist(), dtype=object)
-    found: dict[str, Any] = {"prompts": len(set(prompts.tolist()))}
+    found: dict[str, Any] = {"prompts": pc.count_distinct(samples["prompt"]).as_py()}
+    if not samples["correct"].null_count:
+        found |= _accuracies(samples)
+    if not samples["read"].null_count:
+        found["unreadable"] = float(pc.mean(pc.invert(samples["read"])).as_py())
+    found["length"] = float(samples["length"].to_numpy().mean())
+    found["truncation_rate"] = float(np.mean(np.array(samples["finish_reason"].to_pylist()) == "length"))
+    return found
+
+
+def _accuracies(samples: pa.Table) -> dict[str, float]:
+    k, correct = samples["k"].to_numpy(), samples["correct"].to_numpy()
+    prompts = np.array(samples["prompt"].to_pylist(), dtype=str)
+    found: dict[str, float] = {}
     if (k == GREEDY).any():
         found["greedy"] = float(correct[k == GREEDY].mean())
     sampled = k != GREEDY
     if sampled.any():
         n = int(k.max()) + 1
-        _, group = np.unique(prompts[sampled].astype(str), return_inverse=True)
+        _, group = np.unique(prompts[sampled], return_inverse=True)
         right, total = np.bincount(group, correct[sampled]).astype(int), np.bincount(group)
         found[f"avg@{n}"] = float(correct[sampled].mean())
         for power in sorted({n, *(2**i for i in range(n.bit_length()))}):
             found[f"pass@{power}"] = float(np.mean([pass_at_k(t, c, power) for t, c in zip(total, right, strict=True)]))
-    found["length"] = float(samples["length"].to_numpy().mean())
-    found["truncation_rate"] = float(np.mean(np.array(samples["finish_reason"].to_pylist()) == "length"))
     return found

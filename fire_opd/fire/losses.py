@@ -30,7 +30,12 @@ def coefficients(
 
 
 def clipped_policy_loss(
-    logprob_N: Tensor, old_logprob_N: Tensor, advantage_N: Tensor, coefficient_N: Tensor, clip: float
+    logprob_N: Tensor,
+    old_logprob_N: Tensor,
+    advantage_N: Tensor,
+    coefficient_N: Tensor,
+    clip: float,
+    dual_clip: float | None = None,
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """Sum of the tokens' losses, and sums for the metrics.
 
@@ -40,6 +45,8 @@ def clipped_policy_loss(
         advantage_N: weighted.
         coefficient_N: see `coefficients`.
         clip: epsilon.
+        dual_clip: where the advantage is negative the loss of a token is at most this times −A (arXiv 1912.09729): a
+            token that has become far more likely since it was sampled cannot outweigh the rest.
 
     Returns:
         The loss (scalar), and detached sums over tokens: `terms` (of absolute values), `ratio_error` |r − 1|, its
@@ -49,7 +56,10 @@ def clipped_policy_loss(
     log_ratio_N = (logprob_N - old_logprob_N).clamp(-LOG_RATIO_LIMIT, LOG_RATIO_LIMIT)
     ratio_N = log_ratio_N.exp()
     plain_N, clipped_N = -ratio_N * advantage_N, -ratio_N.clamp(1 - clip, 1 + clip) * advantage_N
-    terms_N = coefficient_N * torch.maximum(plain_N, clipped_N)
+    worst_N = torch.maximum(plain_N, clipped_N)
+    if dual_clip is not None:
+        worst_N = torch.where(advantage_N < 0, torch.minimum(worst_N, -dual_clip * advantage_N), worst_N)
+    terms_N = coefficient_N * worst_N
     with torch.no_grad():
         error_N = (ratio_N - 1).abs()
         sums = {

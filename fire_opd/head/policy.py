@@ -1,71 +1,93 @@
 """A causal language model as scores and training see it: tokens in, log-prob and entropy of the response tokens out."""
 
-from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor, nn
-from transformers import AutoModelForCausalLM, PreTrainedModel
+from transformers import PreTrainedModel
 
+from fire_opd.errors import SpecError
 from fire_opd.head.chunked import logprob_entropy
+from fire_opd.head.logits import LogitTransform, logit_transform
 from fire_opd.head.microbatch import TokenBatch
-from fire_opd.spec import ModelSpec
-
-
-def load_model(model: ModelSpec, device: str = "cpu", *, path: Path | None = None) -> PreTrainedModel:
-    """Load a model in its precision, safetensors only.
-
-    Args:
-        model: what to load, and in which dtype.
-        device: torch device.
-        path: a checkpoint directory that replaces `model.path`.
-    """
-    loaded: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
-        path or model.path,
-        revision=None if path else model.revision,
-        dtype=getattr(torch, model.dtype),
-        use_safetensors=True,
-        trust_remote_code=model.trust_remote_code,
-        attn_implementation="sdpa",
-    )
-    return loaded.to(device)
+from fire_opd.head.teacher import OutputMatrix
 
 
 class Policy(nn.Module):
     """A model whose output matrix is applied by the chunked head. It is the module that DeepSpeed trains, too.
 
     Under ZeRO 3 the output matrix is gathered because the head runs inside the output layer's own forward.
+
+    Raises:
+        SpecError: the model has no output layer of a kind that the head computes.
     """
 
     def __init__(self, model: PreTrainedModel) -> None:
         super().__init__()
         self.model = model
         output: Any = model.get_output_embeddings()
-        if getattr(output, "bias", None) is not None:
-            raise ValueError(f"{type(model).__name__}: an output layer with a bias is not supported")
-        output.forward = _HeadForward(output)
+        if not isinstance(output, nn.Linear) or output.bias is not None:
+            kind = "one with a bias" if isinstance(output, nn.Linear) else type(output).__name__
+            raise SpecError(
+                f"{model.config.name_or_path} ({model.config.model_type}): expected an output layer that is one "
+                f"matrix, found {kind}: this family is not supported"
+            )
+        output.forward = _HeadForward(output, logit_transform(model.config))
 
-    def forward(
-        self, batch: TokenBatch, *, temperature: float = 1.0, chunk: int = 1024, vocab: int | None = None
-    ) -> tuple[Tensor, Tensor]:
-        """Log-prob and entropy of the batch's response tokens.
+    def forward(self, batch: TokenBatch, **options: Any) -> tuple[Tensor, ...]:
+        """Log-prob and entropy of the batch's response tokens, and their divergence from a teacher.
+
+        Args:
+            batch: on the model's device.
+            options: of `logprob_entropy`: temperature, chunk, vocab, divergence and teacher.
 
         Returns:
-            logprob_N and entropy_N in nat, flat, in the order of the sequences.
+            logprob_N, entropy_N and, with a divergence, divergence_N, in nat, flat, in the order of the sequences.
         """
+        return self.values(self.hidden(batch), batch.targets_N, **options)
+
+    def hidden(self, batch: TokenBatch) -> Tensor:
+        """The hidden states that predict the batch's response tokens, [N, D]."""
         base: Any = self.model.base_model
-        hidden = base(input_ids=batch.input_ids, position_ids=batch.position_ids, use_cache=False).last_hidden_state
-        hidden_ND = hidden.flatten(0, 1).index_select(0, batch.index_N)
+        layout = {} if batch.position_ids is None else {"position_ids": batch.position_ids}
+        hidden: Tensor = base(input_ids=batch.input_ids, use_cache=False, **layout).last_hidden_state
+        return hidden.flatten(0, 1).index_select(0, batch.index_N)
+
+    def values(self, hidden_ND: Tensor, targets_N: Tensor, **options: Any) -> tuple[Tensor, ...]:
+        """What `forward` returns, from hidden states."""
         head: Any = self.model.get_output_embeddings()
-        logprob_N, entropy_N = head(hidden_ND, batch.targets_N, temperature=temperature, chunk=chunk, vocab=vocab)
-        return logprob_N, entropy_N
+        found: tuple[Tensor, ...] = head(hidden_ND, targets_N, **options)
+        return found
+
+    @property
+    def output_matrix(self) -> OutputMatrix:
+        """What turns hidden states into logits."""
+        head: Any = self.model.get_output_embeddings()
+        return OutputMatrix(head.weight.detach(), logit_transform(self.model.config))
+
+    def own_logits(self, batch: TokenBatch) -> Tensor:
+        """Logits of the batch's response tokens by the model's own forward, [N, V], to check the head with.
+
+        What the model does to the products of the output matrix is done in fp32, whatever their precision.
+        """
+        output: Any = self.model.get_output_embeddings()
+        hook = output.register_forward_hook(lambda layer, given, product: product.float())
+        try:
+            logits: Tensor = self.model(input_ids=batch.input_ids, use_cache=False).logits
+        finally:
+            hook.remove()
+        return logits.flatten(0, 1).index_select(0, batch.index_N)
 
 
 class _HeadForward:
-    """Replaces `forward` of the output layer; not a module, so that the model's parameters keep their names."""
+    """Replaces `forward` of the output layer; not a module, so that the model's parameters keep their names.
 
-    def __init__(self, layer: nn.Linear) -> None:
-        self._layer = layer
+    Without targets it is the layer's own forward: the model's other methods work as before.
+    """
 
-    def __call__(self, hidden_ND: Tensor, targets_N: Tensor, **options: Any) -> tuple[Tensor, Tensor]:
-        return logprob_entropy(hidden_ND, self._layer.weight, targets_N, **options)
+    def __init__(self, layer: nn.Linear, transform: LogitTransform) -> None:
+        self._layer, self._own, self._transform = layer, layer.forward, transform
+
+    def __call__(self, hidden: Tensor, targets_N: Tensor | None = None, **options: Any) -> Tensor | tuple[Tensor, ...]:
+        if targets_N is None:
+            return self._own(hidden)
+        return logprob_entropy(hidden, self._layer.weight, targets_N, transform=self._transform, **options)

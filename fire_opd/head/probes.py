@@ -37,6 +37,11 @@ def noise_floor(dtype: str) -> float:
     return _NOISE_FLOORS[dtype]
 
 
+def noise_bound(dtype: str) -> float:
+    """Mean absolute difference (nat) that no two right implementations have in `dtype`: something else is wrong."""
+    return _BOUND * _NOISE_FLOORS[dtype]
+
+
 def make_probe_tokens(vocab_size: int) -> list[list[int]]:
     """The probe sequences for a vocabulary: the same ones in every process and run."""
     tokens = np.random.default_rng(_PROBE_SEED).integers(0, vocab_size, (PROBE_COUNT, PROBE_LENGTH))

@@ -2,8 +2,8 @@
 
 from typing import Any
 
+from fire_opd.lineage.catalogue import MANIFESTS, fetch_json, read_record
 from fire_opd.lineage.inputs import INPUTS_FILE
-from fire_opd.lineage.record import MANIFESTS, fetch_json, read_record
 from fire_opd.storage import Store
 from fire_opd.storage.run import PARAMS_FILE
 
@@ -17,7 +17,7 @@ def diff(store: Store, left: str, right: str) -> dict[str, list[tuple[str, Any, 
     inputs = [fetch_json(store, record, INPUTS_FILE) for record in records]
     last = min(record.done for record in records)
     results = [_results(fetch_json(store, record, MANIFESTS), last) for record in records]
-    runs = [{"rounds": r.done, "accuracy": r.accuracy, "seconds": r.seconds, "cost": r.cost} for r in records]
+    runs = [{"rounds": r.done, r.shown[0]: r.shown[2], "seconds": r.seconds, "cost": r.cost} for r in records]
     return {
         "spec": _different(*specs),
         "inputs": _different(*inputs),
@@ -39,10 +39,14 @@ def _flat(value: Any, field: str = "") -> dict[str, Any]:
 
 def _results(manifests: dict[str, Any], number: int) -> dict[str, Any]:
     found: dict[str, Any] = {}
-    for stage in ("evaluation", "rollouts", "scores", "batch", "trainer"):
+    for stage in ("evaluation", "appraisal", "rollouts", "scores", "batch", "trainer"):
         metrics = manifests.get(f"rounds/{number}/{stage}", {}).get("metrics", {})
-        found |= {k: v for k, v in metrics.items() if k in _METRICS or k == "greedy" or k.startswith("avg@")}
-        if stage == "evaluation":
+        found |= {k: v for k, v in metrics.items() if _held_out(k) or k in _METRICS}
+        if stage in ("evaluation", "appraisal"):
             for domain, part in metrics.get("by_domain", {}).items():
-                found |= {f"{k} of {domain}": v for k, v in part.items() if k == "greedy" or k.startswith("avg@")}
+                found |= {f"{k} of {domain}": v for k, v in part.items() if _held_out(k)}
     return {k: round(v, 4) if isinstance(v, float) else v for k, v in found.items()}
+
+
+def _held_out(metric: str) -> bool:
+    return metric in ("greedy", "unreadable", "held_out_kl") or metric.startswith("avg@")

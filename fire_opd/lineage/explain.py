@@ -5,10 +5,10 @@ from pathlib import Path
 from typing import Any
 
 from fire_opd.errors import LineageError
+from fire_opd.lineage.catalogue import LEDGER, MANIFESTS, RunRecord, all_records, fetch_json, read_record
 from fire_opd.lineage.inputs import INPUTS_FILE
-from fire_opd.lineage.record import LEDGER, MANIFESTS, RunRecord, all_records, fetch_json, read_record
 from fire_opd.lineage.retention import read_tags
-from fire_opd.storage import Manifest, Store, directory_digest, read_promoted
+from fire_opd.storage import Manifest, Store, directory_digest, read_manifest, read_promoted
 from fire_opd.storage.run import PARAMS_FILE
 
 
@@ -29,7 +29,7 @@ def explain(store: Store, what: str) -> list[str]:
     return [
         f"{what}: {directory} of run {record.name}",
         f"run          {record.name}, began {record.began}, {record.state}: round {record.done} of {record.rounds}, "
-        f"accuracy {record.accuracy_before:.1%} → {record.accuracy:.1%}",
+        "{} {} → {}".format(*record.shown),
         f"code         commit {record.commit}",
         f"seeds        run {spec['seed']}, evaluation {spec['evaluation']['seed']}",
         f"student      {inputs['student.path']}",
@@ -53,9 +53,11 @@ def _find(store: Store, what: str) -> tuple[RunRecord, str]:
         record = read_record(store, tags.get(what, what))
         return record, f"rounds/{record.done}/checkpoint"
     path = Path(what).resolve()
-    digest = directory_digest(path)
+    digest, made = directory_digest(path), read_manifest(path)
+    if made and made.stage == "merge":
+        (digest,) = made.inputs.values()  # of the checkpoint with the adapter
     # Runs share what the stage cache gave them: the run that the path lies in is meant, or else the one that made it.
-    for record in sorted(all_records(store), key=lambda record: (record.name not in path.parts, record.began)):
+    for record in sorted(all_records(store, []), key=lambda record: (record.name not in path.parts, record.began)):
         for directory, manifest in fetch_json(store, record, MANIFESTS).items():
             if hashlib.sha256(Manifest.model_validate(manifest).to_bytes()).hexdigest() == digest:
                 return record, directory

@@ -7,30 +7,29 @@
 Hub ids with a pinned revision and prompt sets at a URL stay where they are; their digest is recorded all the same.
 """
 
-import hashlib
 import json
 import shutil
 from pathlib import Path
 
-import fsspec
-
 from fire_opd.errors import LineageError
+from fire_opd.prompts import local_files, set_digest, shard_name
 from fire_opd.spec import ModelSpec, RunSpec, input_parts, map_paths
 from fire_opd.storage import Store, model_digest
 from fire_opd.storage.manifest import file_entry, walk_files
 from fire_opd.storage.models import is_model_file
+from fire_opd.storage.store import inside
 
 INPUTS_FILE = "inputs.json"
 _FOLDER, _COMPLETE = "inputs", "complete.json"
+_PROMPT_SETS = ("prompts.path", "evaluation.path")
 
 
 def input_digests(spec: RunSpec, cache: Path) -> dict[str, str]:
     """Digest of each input by its spec field, as stage manifests name them."""
     found = {}
     for field, part in input_parts(spec.model_dump()):
-        if field in ("prompts.path", "evaluation.path"):
-            with fsspec.open(part["path"], "rb") as file:
-                found[field] = hashlib.file_digest(file, "sha256").hexdigest()
+        if field in _PROMPT_SETS:
+            found[field] = set_digest(part["path"])
         else:
             found[field] = model_digest(ModelSpec.model_validate({k: part[k] for k in ModelSpec.model_fields}), cache)
     return found
@@ -42,16 +41,24 @@ def write_inputs(file: Path, digests: dict[str, str]) -> None:
 
 
 def link_inputs(spec: RunSpec, workspace: Path) -> RunSpec:
-    """Link what lies on this machine into `workspace/inputs`, and name it by paths relative to the workspace."""
+    """Link what lies on this machine into `workspace/inputs`, and name it by paths relative to the workspace.
+
+    Raises:
+        PromptError: a local prompt set is not there.
+    """
 
     def link(field: str, path: str) -> str:
-        if not Path(path).exists():
-            return path  # a hub id or a URL
-        relative = input_path(field, Path(path).suffix if Path(path).is_file() else "")
+        sources = _on_this_machine(field, path)
+        if sources is None:
+            return path
+        single = len(sources) == 1
+        relative = input_path(field, sources[0].suffix if single and sources[0].is_file() else "")
         target = workspace / relative
-        target.parent.mkdir(parents=True, exist_ok=True)
-        target.unlink(missing_ok=True)
-        target.symlink_to(Path(path).resolve())
+        _remove(target)
+        links = [target] if single else [target / shard_name(n, source) for n, source in enumerate(sources)]
+        for made, source in zip(links, sources, strict=True):
+            made.parent.mkdir(parents=True, exist_ok=True)
+            made.symlink_to(source.resolve())
         return f"./{relative}"
 
     return map_paths(spec, link)
@@ -65,21 +72,21 @@ def input_path(field: str, suffix: str = "") -> str:
 def publish_inputs(store: Store, spec: RunSpec, digests: dict[str, str]) -> None:
     """Copy what lies on this machine into the store, each once."""
     for field, part in input_parts(spec.model_dump()):
-        path = Path(part["path"])
+        sources = _on_this_machine(field, part["path"])
         folder = f"{_FOLDER}/{digests[field]}"
-        if not path.exists() or store.read_json(f"{folder}/{_COMPLETE}"):
+        if sources is None or store.read_json(f"{folder}/{_COMPLETE}"):
             continue
-        files = [f for f in walk_files(path) if is_model_file(f)] if path.is_dir() else [path]
         entries = {}
-        for file in files:
-            name = str(file.relative_to(path)) if path.is_dir() else f"set{path.suffix}"
+        for name, file in _names(sources).items():
             store.upload(file, f"{folder}/{name}")
             entries[name] = file_entry(file).model_dump()
         store.write_json(f"{folder}/{_COMPLETE}", {"field": field, "files": entries}, None)
 
 
 def fetch_input(store: Store, digest: str, into: Path) -> Path:
-    """A model directory or prompt file from the store, every SHA-256 checked; what is there already is kept.
+    """A model directory or prompt set from the store, every SHA-256 checked; what is there already is kept.
+
+    A set that is one file comes back as a file, one of several files as a folder.
 
     Raises:
         LineageError: it is not in the store, or altered there.
@@ -87,16 +94,40 @@ def fetch_input(store: Store, digest: str, into: Path) -> Path:
     found = store.read_json(f"{_FOLDER}/{digest}/{_COMPLETE}")
     if found is None:
         raise LineageError(f"input {digest}: not in {store.url(_FOLDER)}; was the run recorded to this store?")
-    files, target = found[0]["files"], into / digest
+    files, target = found[0]["files"], inside(into, digest)
     if not target.is_dir():
         temporary = into / f".{digest}.tmp"
         shutil.rmtree(temporary, ignore_errors=True)
         for name, entry in files.items():
-            file = temporary / name
+            file = inside(temporary, name)
             file.parent.mkdir(parents=True, exist_ok=True)
             store.download(f"{_FOLDER}/{digest}/{name}", file)
             if file_entry(file).model_dump() != entry:
                 raise LineageError(f"{store.url(f'{_FOLDER}/{digest}/{name}')}: altered: size or SHA-256 differs")
         temporary.rename(target)
-    single = [name for name in files if name.startswith("set.")]
-    return target / single[0] if single else target
+    single = [name for name in files if name.partition(".")[0] == "set"]
+    return target / single[0] if len(files) == len(single) == 1 else target
+
+
+def _on_this_machine(field: str, path: str) -> list[Path] | None:
+    """The files of a prompt set, or a model directory; None for a hub id or a URL."""
+    if field in _PROMPT_SETS:
+        return local_files(path)
+    return [Path(path)] if Path(path).exists() else None
+
+
+def _names(sources: list[Path]) -> dict[str, Path]:
+    """What a model or prompt set consists of, by its names in the store."""
+    first, *others = sources
+    if first.is_dir():
+        return {str(file.relative_to(first)): file for file in walk_files(first) if is_model_file(file)}
+    if not others:
+        return {f"set{first.suffix}": first}
+    return {shard_name(number, file): file for number, file in enumerate(sources)}
+
+
+def _remove(target: Path) -> None:
+    """Take away what an earlier call linked."""
+    if target.is_dir() and not target.is_symlink():
+        shutil.rmtree(target)
+    target.unlink(missing_ok=True)

@@ -7,24 +7,29 @@ this machine and the remote in the store have the same layout.
 import hashlib
 import json
 import re
+import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
+from pydantic import ValidationError
 
 from fire_opd.errors import LineageError, StoreError
 from fire_opd.storage import Manifest, Store, open_store, state_folder
 from fire_opd.storage.manifest import MANIFEST, RETIRED
-from fire_opd.storage.store import LocalStore
+from fire_opd.storage.store import LocalStore, relative
 
 LOCK_FILE = "dvc.lock"
+_Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the plain one takes a second for 20 rounds
 REMOTE_FOLDER = "dvc"
+_PART = 50 << 20  # bytes, as s3fs uploads
+_MD5 = re.compile(r"[0-9a-f]{32}(\.dir)?")
 
 
 @dataclass(frozen=True)
-class Output:
+class LockedOutput:
     """What `dvc.lock` records of one output: a stage directory, whose MD5 ends with `.dir`, or a file of the report."""
 
     path: str  # relative to the workspace
@@ -37,18 +42,35 @@ class Output:
         return self.md5.endswith(".dir")
 
 
-def outputs(lock: Path) -> list[Output]:
+def outputs(lock: Path) -> list[LockedOutput]:
     """The outputs that a `dvc.lock` records, in its order."""
-    return outputs_of(yaml.safe_load(lock.read_text()) if lock.is_file() else {})
+    try:
+        return outputs_of(yaml.load(lock.read_bytes(), _Loader) if lock.is_file() else {})
+    except (yaml.YAMLError, UnicodeError, RecursionError) as error:
+        raise LineageError(
+            f"{lock}: is not YAML: {' '.join(str(error).split())[:200]}; git has its last version"
+        ) from error
 
 
-def outputs_of(lock: dict[str, Any]) -> list[Output]:
-    """As `outputs`, of a parsed lock."""
-    return [
-        Output(out["path"], out["md5"], out.get("size", 0))
-        for stage in lock.get("stages", {}).values()
-        for out in stage.get("outs", ())
-    ]
+def outputs_of(lock: dict[str, Any]) -> list[LockedOutput]:
+    """As `outputs`, of a parsed lock.
+
+    Raises:
+        LineageError: it is none, or a path in it leaves the workspace.
+    """
+    try:
+        found = [out for stage in lock.get("stages", {}).values() for out in stage.get("outs", ())]
+        listed = [LockedOutput(relative(str(out["path"])), _md5(out["md5"]), int(out.get("size", 0))) for out in found]
+    except (AttributeError, KeyError, TypeError, ValueError, OverflowError, StoreError) as error:
+        raise LineageError(f"{LOCK_FILE}: damaged: {error!r:.200}; git has its last version") from error
+    return listed
+
+
+def _md5(found: object) -> str:
+    """The name of an object, which becomes a path."""
+    if not isinstance(found, str) or not _MD5.fullmatch(found):
+        raise ValueError(f"expected an MD5, found {found!r:.60}")
+    return found
 
 
 def local_cache() -> Store:
@@ -56,8 +78,19 @@ def local_cache() -> Store:
     return open_store(str(state_folder() / "dvc" / "cache"))
 
 
+def cache_file(md5: str) -> Path:
+    """Where an object is in DVC's cache on this machine."""
+    return state_folder() / "dvc" / "cache" / object_key(md5)
+
+
 def object_key(md5: str) -> str:
-    """Where the object is in a cache."""
+    """Where the object is in a cache.
+
+    Raises:
+        StoreError: what should be an MD5 is none.
+    """
+    if not _MD5.fullmatch(md5):
+        raise StoreError(f"{md5!r}: not an MD5; whoever wrote it into the store may mean harm")
     return f"files/md5/{md5[:2]}/{md5[2:]}"
 
 
@@ -89,7 +122,10 @@ class Objects:
         data = self._bytes(md5)
         if hashlib.md5(data).hexdigest() + ".dir" != md5:
             raise LineageError(f"{self.url(md5)}: altered: its MD5 is not its name")
-        return {entry["relpath"]: entry["md5"] for entry in json.loads(data)}
+        try:
+            return {relative(str(entry["relpath"])): _md5(entry["md5"]) for entry in json.loads(data)}
+        except (KeyError, TypeError, ValueError, RecursionError) as error:
+            raise LineageError(f"{self.url(md5)}: is no directory object: {error!r:.200}") from error
 
     def manifest(self, files: dict[str, str]) -> Manifest:
         """The manifest of a directory object.
@@ -100,7 +136,10 @@ class Objects:
         data = self._bytes(files[MANIFEST])
         if hashlib.md5(data).hexdigest() != files[MANIFEST]:
             raise LineageError(f"{self.url(files[MANIFEST])}: altered: its MD5 is not its name")
-        return Manifest.model_validate_json(data)
+        try:
+            return Manifest.model_validate_json(data)
+        except ValidationError as error:
+            raise LineageError(f"{self.url(files[MANIFEST])}: is no manifest") from error
 
     def size(self, md5: str) -> int:
         """Bytes of an object.
@@ -110,18 +149,25 @@ class Objects:
         """
         return self.store.stat(self.key(md5)).size
 
-    def check(self, md5: str, size: int) -> None:
-        """Compare an object's size, and its checksum where the store gives one away (S3: ETag of a plain upload).
+    def check(self, md5: str, file: Path) -> None:
+        """Check that an object is what was uploaded from `file`, by the checksum that the store gives, or its bytes.
+
+        S3's ETag is an MD5 of the file or of its parts, but not where a key service encrypts (SSE-KMS), or other parts
+        were chosen: such an object is read back.
 
         Raises:
             LineageError: it is another; StoreError: it is missing.
         """
-        found = self.store.stat(self.key(md5))
-        checksum = found.version.strip('"')
-        if found.size != size or (re.fullmatch("[0-9a-f]{32}", checksum) and checksum != md5.removesuffix(".dir")):
-            raise LineageError(f"{self.url(md5)}: not what was uploaded")
+        found, name = self.store.stat(self.key(md5)), md5.removesuffix(".dir")
+        tag = found.version.strip('"')
+        if found.size == file.stat().st_size:
+            if isinstance(self.store, LocalStore) or tag == name or ("-" in tag and tag == _parts_tag(file, name)):
+                return
+            if self.whole(md5):
+                return
+        raise LineageError(f"{self.url(md5)}: not what was uploaded")
 
-    def names(self, output: Output) -> list[str]:
+    def names(self, output: LockedOutput) -> list[str]:
         """MD5s of all objects of an output."""
         return [output.md5, *(self.files(output.md5).values() if output.is_stage else ())]
 
@@ -132,7 +178,7 @@ class Objects:
         except StoreError:
             return False
 
-    def problems(self, output: Output) -> Iterator[tuple[str, str]]:
+    def problems(self, output: LockedOutput) -> Iterator[tuple[str, str]]:
         """Name each object of an output that is missing or altered, with its MD5; reads and hashes every byte."""
         if not output.is_stage:
             if not self.whole(output.md5):
@@ -173,6 +219,16 @@ class Objects:
         return data
 
 
+def _parts_tag(file: Path, md5: str) -> str:
+    """The ETag of a file that s3fs uploads in parts; empty when the file itself is not what its name says."""
+    whole, parts = hashlib.md5(), []
+    with file.open("rb") as opened:
+        while block := opened.read(_PART):
+            whole.update(block)
+            parts.append(hashlib.md5(block).digest())
+    return f"{hashlib.md5(b''.join(parts)).hexdigest()}-{len(parts)}" if whole.hexdigest() == md5 else ""
+
+
 def cached() -> Objects:
     """The objects on this machine."""
     return Objects(local_cache(), remote=False)
@@ -184,15 +240,34 @@ def stored(store: Store | None = None) -> Objects:
 
 
 def replace_object(objects: Objects, spare: Objects, md5: str) -> bool:
-    """Copy an object from another place, if it is whole there."""
+    """Copy an object from another place, if it is whole there; until the copy is complete, the old one stays."""
     if not spare.whole(md5):
         return False
-    objects.store.delete(objects.key(md5))
     if isinstance(spare.store, LocalStore):
         objects.store.upload(spare.store.root / spare.key(md5), objects.key(md5))
     else:
-        assert isinstance(objects.store, LocalStore)
-        target = objects.store.root / objects.key(md5)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        spare.store.download(spare.key(md5), target)
+        bring_object(spare, md5, again=True)
     return objects.whole(md5)
+
+
+def bring_object(objects: Objects, md5: str, *, again: bool = False) -> Path:
+    """The file of an object in the cache on this machine; one that is not there, or `again`, is taken from `objects`.
+
+    Raises:
+        LineageError: it is altered there; StoreError: it is missing.
+    """
+    target = cache_file(md5)
+    if target.is_file() and not again:
+        return target
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex}")
+    try:
+        objects.store.download(objects.key(md5), temporary)
+        with temporary.open("rb") as file:
+            if hashlib.file_digest(file, "md5").hexdigest() != md5.removesuffix(".dir"):
+                raise LineageError(f"{objects.url(md5)}: altered: its MD5 is not its name")
+        temporary.chmod(0o444)  # as DVC has them: what is read-only need not be hashed again
+        temporary.replace(target)
+    finally:
+        temporary.unlink(missing_ok=True)
+    return target

@@ -7,19 +7,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from fire_opd.errors import LineageError
-from fire_opd.lineage.git import git, project
-from fire_opd.lineage.inputs import INPUTS_FILE, fetch_input, link_inputs
+from fire_opd.lineage.catalogue import MANIFESTS, fetch_json, read_manifests, read_record
 from fire_opd.lineage.objects import LOCK_FILE
-from fire_opd.lineage.record import BUNDLE, MANIFESTS, RunRecord, fetch_file, fetch_json, read_manifests, read_record
-from fire_opd.lineage.workspace import RUN_FOLDER, add_worktree, write_params
-from fire_opd.spec import RunSpec, map_paths
-from fire_opd.storage import Run, Store, open_store, runs_folder, state_folder, verify_files
+from fire_opd.lineage.restore import bring_code, bring_inputs, bring_outputs
+from fire_opd.lineage.workspace import RUN_FOLDER, dvc_environment
+from fire_opd.storage import Run, open_store, runs_folder, verify_files
 from fire_opd.storage.manifest import retired_manifest
-
-_MISSING = "missing"
 
 
 def reproduce(name: str, folder: Path | None, recompute: bool, log: Callable[[str], None]) -> list[str]:
@@ -40,26 +34,43 @@ def reproduce(name: str, folder: Path | None, recompute: bool, log: Callable[[st
     store = open_store()
     record = read_record(store, name)
     folder = (folder or runs_folder() / f"{name}-{'recomputed' if recompute else 'reproduced'}").resolve()
-    _bring_code(store, record, folder)
-    spec = _bring_inputs(store, folder)
+    if folder.exists():
+        raise LineageError(f"{folder}: is there already; remove it, or give another folder with --into")
+    bring_code(store, record, folder)
+    bring_inputs(store, folder)
     log(f"workspace {folder}: code of {record.commit[:12]}, inputs from {store.url('inputs')}")
-    run = Run.open(folder / RUN_FOLDER)
+    run, manifests = Run.open(folder / RUN_FOLDER), fetch_json(store, record, MANIFESTS)
+    problems: dict[str, str] = {}
     if recompute:
         (folder / LOCK_FILE).unlink(missing_ok=True)
-        _check_libraries(fetch_json(store, record, MANIFESTS), log)
+        check_libraries(manifests, log)
         _dvc(folder, "repro", "--no-run-cache")
     else:
-        _dvc(folder, "pull", "--allow-missing")
-    found = {} if spec is None else read_manifests(run)
-    return compare(run, fetch_json(store, record, MANIFESTS), found)
+        problems = bring_outputs(folder)
+    if record.state != "complete":
+        log(
+            f"run {name} is not finished: rounds {record.done + 1} to {record.rounds} are not there yet, and are not "
+            f"compared; `fire-opd resume {name}` goes on with it"
+        )
+    return compare(run, manifests, problems)
 
 
-def compare(run: Run, recorded: dict[str, Any], found: dict[str, Any]) -> list[str]:
-    """How the stage directories of `run` differ from the recorded manifests, in the order of the stages."""
-    differences = []
+def compare(run: Run, recorded: dict[str, Any], known: dict[str, str]) -> list[str]:
+    """How the stage directories of `run` differ from the recorded manifests, in the order of the stages.
+
+    Args:
+        run: to compare.
+        recorded: manifests by directory.
+        known: why a directory could not be brought here.
+    """
+    differences, found = [], read_manifests(run)
     for directory in sorted(recorded, key=_order):
         here = run.path(directory)
-        problems = [] if retired_manifest(here) else verify_files(here) if here.is_dir() else [f"{here}: {_MISSING}"]
+        problems = [f"{here}: missing"]
+        if directory in known:
+            problems = [known[directory]]
+        elif here.is_dir():
+            problems = [] if retired_manifest(here) else verify_files(here)
         if problems:
             differences.append(f"{directory}: {problems[0]}")
         elif found[directory] != recorded[directory]:
@@ -69,7 +80,7 @@ def compare(run: Run, recorded: dict[str, Any], found: dict[str, Any]) -> list[s
 
 def _order(directory: str) -> tuple[int, int, str]:
     """Prompts and baselines, then rounds; within a round as the stages follow one another."""
-    names = ("rollouts", "scores", "batch", "trainer", "checkpoint", "evaluation")
+    names = ("rollouts", "scores", "batch", "trainer", "checkpoint", "evaluation", "appraisal")
     parts = directory.split("/")
     if parts[0] == "rounds":
         return int(parts[1]), names.index(parts[2]), ""
@@ -96,33 +107,8 @@ def _short(value: Any) -> str:
     return text if len(text) < 80 else f"{text[:77]}..."
 
 
-def _bring_code(store: Store, record: RunRecord, folder: Path) -> None:
-    """A worktree at the recorded commit, from the bundle in the store."""
-    if folder.exists():
-        raise LineageError(f"{folder}: is there already; remove it, or give another folder with --into")
-    bundles = state_folder() / "bundles" / record.name
-    bundles.mkdir(parents=True, exist_ok=True)
-    bundle = fetch_file(store, record, BUNDLE, bundles)
-    git(project(), "fetch", "--quiet", "--no-tags", str(bundle), record.commit)
-    add_worktree(folder, record.commit)
-
-
-def _bring_inputs(store: Store, folder: Path) -> RunSpec:
-    """Models and prompt sets from the store, linked where params.yaml names them."""
-    digests = yaml.safe_load((folder / INPUTS_FILE).read_text())
-    kept = state_folder() / "inputs"
-    values = RunSpec.model_validate(yaml.safe_load((folder / "params.yaml").read_text())["spec"])
-
-    def fetched(field: str, path: str) -> str:
-        return str(fetch_input(store, digests[field], kept)) if path.startswith("./inputs/") else path
-
-    linked = link_inputs(map_paths(values, fetched), folder)
-    if linked != values:  # a prompt set may come back under another suffix
-        write_params(folder, linked)
-    return linked
-
-
-def _check_libraries(recorded: dict[str, Any], log: Callable[[str], None]) -> None:
+def check_libraries(recorded: dict[str, Any], log: Callable[[str], None]) -> None:
+    """Name the libraries that are others than those of the recorded manifests."""
     from fire_opd.storage.manifest import library_versions
 
     here = library_versions()
@@ -133,7 +119,7 @@ def _check_libraries(recorded: dict[str, Any], log: Callable[[str], None]) -> No
 
 def _dvc(workspace: Path, *arguments: str) -> None:
     """DVC's command line in a workspace, with the workspace's code."""
-    environment = {**os.environ, "PYTHONPATH": str(workspace), "DVC_NO_ANALYTICS": "1"}
+    environment = {**os.environ, "PYTHONPATH": str(workspace), **dvc_environment()}
     environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environment.get('PATH', '')}"
     done = subprocess.run([sys.executable, "-m", "dvc", *arguments], cwd=workspace, env=environment, check=False)
     if done.returncode:

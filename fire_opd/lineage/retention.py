@@ -1,14 +1,18 @@
 """What may go: keep tagged and promoted runs, the last ones and those at work, and everything that these need."""
 
+import contextlib
+import json
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 
+from fire_opd.errors import LineageError, StoreError
+from fire_opd.lineage.catalogue import RunRecord, all_records, fetch_json, read_record, record_folder
 from fire_opd.lineage.inputs import INPUTS_FILE
-from fire_opd.lineage.objects import LOCK_FILE, Objects, cached, outputs_of, stored
-from fire_opd.lineage.record import RunRecord, all_records, fetch_json, read_record, record_folder
-from fire_opd.storage import Store
+from fire_opd.lineage.objects import LOCK_FILE, Objects, cached, outputs, outputs_of, stored
+from fire_opd.lineage.ownership import give_up, intended
+from fire_opd.storage import Store, runs_folder
 from fire_opd.storage.store import Item
 
 _TAGS = "tags.json"
@@ -56,10 +60,22 @@ def plan(store: Store, last: int, grace: float) -> Plan:
         store: to collect; the cache on this machine goes with it.
         last: how many of the latest runs are kept whatever they are.
         grace: seconds; what is younger is left, since its run may not be recorded yet.
+
+    Raises:
+        LineageError: the store has no record, or one that cannot be read.
     """
-    records = sorted(all_records(store), key=lambda record: record.recorded, reverse=True)
+    problems: list[str] = []
+    records = sorted(all_records(store, problems), key=lambda record: record.recorded, reverse=True)
+    if problems:  # nobody knows what that run needs
+        raise LineageError("nothing is removed while a record cannot be read:\n  " + "\n  ".join(problems))
+    if not records:
+        raise LineageError(
+            f"{store.url('runs')}: no recorded run to judge by, so nothing is removed; is FIRE_OPD_STORE set as it was "
+            "when the runs were recorded?"
+        )
     kept = _kept(store, records, last)
     needed = {file for record in records if record.name in kept for file in _needed(store, record)}
+    needed |= intended(store, _RUNNING) | _needed_here()
     before = time.time() - grace
     unneeded = [
         (objects, item)
@@ -77,6 +93,7 @@ def carry_out(store: Store, plan: Plan) -> None:
         items = store.items(record_folder(name))
         for item in sorted(items, key=lambda item: not item.key.endswith("/record.json")):
             store.delete(item.key)
+        give_up(store, name)
     for objects, item in plan.objects:
         objects.store.delete(item.key)
 
@@ -102,6 +119,19 @@ def _needed(store: Store, record: RunRecord) -> Iterator[str]:
     for output in outputs_of(fetch_json(store, record, LOCK_FILE)):
         yield from stored(store).names(output)
     yield from fetch_json(store, record, INPUTS_FILE).values()
+
+
+def _needed_here() -> set[str]:
+    """What the workspaces on this machine rely on, recorded or not, in whatever store."""
+    found: set[str] = set()
+    for workspace in (lock.parent for lock in runs_folder().glob(f"*/{LOCK_FILE}")):
+        for output in outputs(workspace / LOCK_FILE):
+            found.add(output.md5)
+            with contextlib.suppress(StoreError, LineageError):  # an object that is not whole needs nothing
+                found.update(cached().names(output))
+        inputs = workspace / INPUTS_FILE
+        found.update(json.loads(inputs.read_text()).values() if inputs.is_file() else ())
+    return found
 
 
 def _is_needed(objects: Objects, item: Item, needed: set[str]) -> bool:

@@ -5,8 +5,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from fire_opd.errors import LineageError, StoreError
-from fire_opd.lineage.objects import LOCK_FILE, Objects, Output, cached, outputs, replace_object, stored
-from fire_opd.lineage.record import RunRecord, fetch_file, read_record
+from fire_opd.lineage.catalogue import RunRecord, fetch_file, read_record
+from fire_opd.lineage.objects import LOCK_FILE, LockedOutput, Objects, cached, outputs, replace_object, stored
 from fire_opd.storage import Run, Store, directory_digest, read_manifest, retired_manifest, verify_files
 from fire_opd.storage.manifest import MANIFEST
 
@@ -43,7 +43,7 @@ def verify_store(store: Store, name: str, repair: bool) -> list[str]:
     return problems
 
 
-def _check(output: Output, objects: Objects, spare: Objects, repair: bool) -> Iterator[str]:
+def _check(output: LockedOutput, objects: Objects, spare: Objects, repair: bool) -> Iterator[str]:
     for md5, problem in objects.problems(output):
         if not repair:
             yield problem
@@ -66,7 +66,7 @@ def _chain(run: Run, directory: Path) -> Iterator[str]:
             yield f"{directory / MANIFEST}: was made from another {relative} than the one that is there"
 
 
-def _recorded_outputs(store: Store, record: RunRecord) -> list[Output]:
+def _recorded_outputs(store: Store, record: RunRecord) -> list[LockedOutput]:
     with tempfile.TemporaryDirectory(prefix="fire-opd-") as folder:
         return outputs(fetch_file(store, record, LOCK_FILE, Path(folder)))
 

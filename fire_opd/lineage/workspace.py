@@ -10,29 +10,35 @@ Neither the user's branch, nor index, nor working tree is touched.
 """
 
 import re
-import shutil
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from fire_opd.errors import LineageError, RunError
+from fire_opd.checks import check_before
+from fire_opd.errors import LineageError, RunError, StoreUnreachable
 from fire_opd.lineage.git import git, project
 from fire_opd.lineage.inputs import INPUTS_FILE, input_digests, link_inputs, publish_inputs, write_inputs
-from fire_opd.spec import RunSpec, check_models, check_prompts
+from fire_opd.lineage.ownership import advice, check_owner, intend, take_name
+from fire_opd.lineage.snapshot import snapshot
+from fire_opd.runtime.failpoints import reach
+from fire_opd.spec import RunSpec
 from fire_opd.stages import STAGES
 from fire_opd.storage import Run, open_store, runs_folder, state_folder
-from fire_opd.storage.places import store_url
-from fire_opd.storage.run import PARAMS_FILE, differences
+from fire_opd.storage.places import note_places, store_url
+from fire_opd.storage.run import PARAMS_FILE, differences, making
 
 RUN_FOLDER = "run"
+RUNS_BRANCH = "runs"
 REMOTE = "store"
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+NAME = "[A-Za-z0-9][A-Za-z0-9._-]*"
 
 
 def branch_of(name: str) -> str:
     """The branch of a run."""
-    return f"runs/{name}"
+    return f"{RUNS_BRANCH}/{name}"
 
 
 def params_of(spec: RunSpec) -> dict[str, Any]:
@@ -41,39 +47,58 @@ def params_of(spec: RunSpec) -> dict[str, Any]:
         "demo": {},
         "revisions": {name: stage.revision for name, stage in STAGES.items()},
         "rounds": {str(n): {"previous": n - 1} for n in range(1, spec.rounds.count + 1)},
+        "ungraded": {} if spec.evaluation.graded else {str(n): {} for n in range(spec.rounds.count + 1)},
         "spec": spec.model_dump(mode="json"),
     }
 
 
-def start_recorded(name: str, spec: RunSpec) -> Run:
+def start_recorded(name: str, spec: RunSpec, log: Callable[[str], None]) -> Run:
     """Create the workspace of the run `name`, or open it when it already has the same spec.
+
+    Args:
+        name: of the run.
+        spec: what to run.
+        log: one line for each thing that a user should know.
 
     Raises:
         LineageError: the name is not usable, or there is no git checkout to record from.
-        RunError: the workspace has another spec (the message shows the difference), or the disk is too small.
-        SpecError: a model or prompt set is not there or cannot be used.
+        RunError: the workspace has another spec (the message shows the difference), the disk is too small, or another
+            process makes this run or works in it.
+        InputError: a model or prompt set is not there or cannot be used.
     """
-    if not _NAME.fullmatch(name):
-        raise LineageError(f"run name {name!r}: expected letters, digits, `.`, `-` and `_`")
-    check_models(spec)
-    check_prompts(spec)
+    check_name(name)
     folder = runs_folder() / name
-    if not (folder / PARAMS_FILE).is_file():
-        _create(folder, name, spec)
-    found = yaml.safe_load((folder / PARAMS_FILE).read_text())["spec"]
-    wanted = link_inputs(spec, folder).model_dump(mode="json")
-    if different := differences(found, wanted):
-        shown = "\n  ".join(different)
-        raise RunError(f"{folder} holds a run with another spec; use another name, or the same spec:\n  {shown}")
-    run = Run.open(folder / RUN_FOLDER)
-    run.check_disk()
-    _configure(folder)  # the store may have moved
+    check_before(spec, Run.open(folder / RUN_FOLDER) if (folder / PARAMS_FILE).is_file() else None, log)
+    with making(folder):
+        if not (folder / PARAMS_FILE).is_file():
+            _create(folder, name, spec, log)
+        run = Run.open(folder / RUN_FOLDER)
+        with run.held():  # a process that works in it must not find its inputs or settings changed
+            found = yaml.safe_load((folder / PARAMS_FILE).read_text())["spec"]
+            if different := differences(found, link_inputs(spec, folder)):
+                shown = "\n  ".join(["", *different])
+                raise RunError(f"{folder} holds a run with another spec; use another name, or the same spec:{shown}")
+            check_here(name, folder)
+            run.check_disk()
+            configure(folder)  # the store may have moved
     return run
 
 
+def check_here(name: str, folder: Path) -> None:
+    """Refuse to go on in a workspace whose run was resumed elsewhere; a store that is away is asked when recording.
+
+    Raises:
+        LineageError: the run belongs to another checkout.
+    """
+    with suppress(StoreUnreachable):
+        check_owner(open_store(), name, folder)
+
+
 def workspace_of(run: Run) -> Path | None:
-    """The workspace that a run is in; None for a run in a plain folder."""
-    return run.code if run.folder.name == RUN_FOLDER and (run.folder.parent / ".git").is_file() else None
+    """The workspace that a run is in; None for a run in a plain folder, also one in a worktree of the user's own."""
+    beside = run.folder.parent
+    ours = run.folder.name == RUN_FOLDER and all((beside / name).is_file() for name in (".git", INPUTS_FILE))
+    return run.code if ours else None
 
 
 def add_worktree(folder: Path, commit: str) -> None:
@@ -84,14 +109,25 @@ def add_worktree(folder: Path, commit: str) -> None:
     """
     checkout = project()
     git(checkout, "worktree", "prune")
-    if folder.exists():
-        if str(folder) in git(checkout, "worktree", "list", "--porcelain"):
-            git(checkout, "worktree", "remove", "--force", "--force", str(folder))
-        elif any(folder.iterdir()):
-            raise LineageError(f"{folder}: is there already and is not a workspace; choose another name")
+    discard(folder)
     folder.parent.mkdir(parents=True, exist_ok=True)
-    git(checkout, "worktree", "add", "--detach", str(folder), commit)
-    _configure(folder)
+    # Locked: a second machine on a shared clone cannot see this folder, and would prune it.
+    git(checkout, "worktree", "add", "--force", "--force", "--lock", "--detach", str(folder), commit)
+    configure(folder)
+
+
+def discard(folder: Path) -> None:
+    """Remove the worktree at `folder`, if there is one.
+
+    Raises:
+        LineageError: something else is at `folder`.
+    """
+    if not folder.exists():
+        return
+    if str(folder) in git(project(), "worktree", "list", "--porcelain"):
+        git(project(), "worktree", "remove", "--force", "--force", str(folder))
+    elif any(folder.iterdir()):
+        raise LineageError(f"{folder}: is there already and is not a workspace; choose another name")
 
 
 def commit_all(folder: Path, message: str) -> None:
@@ -101,30 +137,69 @@ def commit_all(folder: Path, message: str) -> None:
         git(folder, "commit", "--quiet", "--no-verify", "-m", message)
 
 
-def _create(folder: Path, name: str, spec: RunSpec) -> None:
-    """Make the workspace beside its place, commit, and move it there."""
+def _create(folder: Path, name: str, spec: RunSpec, log: Callable[[str], None]) -> None:
+    """Make the workspace beside its place, commit, put it on its branch, and move it there."""
     checkout, made = project(), folder.with_name(f".{folder.name}.new")
+    _discard_half_made(checkout, made, branch_of(name))
     if git(checkout, "branch", "--list", branch_of(name)):
         raise LineageError(
-            f"run {name}: recorded before, and its workspace {folder} is gone; "
-            f"`fire-opd reproduce {name}` brings it back, or choose another name"
+            f"run {name}: there is a branch {branch_of(name)}, and its workspace {folder} is gone; choose another name"
+            + (advice(open_store(), name) or f", or remove the branch: git branch -D {branch_of(name)}")
         )
     if folder.exists() and any(folder.iterdir()):
         raise RunError(f"{folder} is not empty and not a workspace; choose another name")
-    add_worktree(made, "HEAD")
-    _take_changes(checkout, made)
+    add_worktree(made, snapshot(checkout, log))
     linked = link_inputs(spec, made)
     digests = input_digests(spec, state_folder() / "model-digests.json")
     write_inputs(made / INPUTS_FILE, digests)
+    intend(open_store(), name, digests.values())
     publish_inputs(open_store(), spec, digests)
     write_params(made, linked)
     (made / "dvc.lock").unlink(missing_ok=True)
     git(made, "add", "--force", INPUTS_FILE)
     commit_all(made, f"{branch_of(name)}: parameters")
+    git(made, "switch", "--quiet", "-c", branch_of(name))
+    take_name(open_store(), name, made, folder)
+    reach("workspace.made")
+    put_in_place(made, folder)
+
+
+def put_in_place(made: Path, folder: Path) -> None:
+    """Move a workspace that is complete to where its run is found."""
     if folder.exists():
         folder.rmdir()
-    git(checkout, "worktree", "move", str(made), str(folder))
-    git(folder, "switch", "--quiet", "-c", branch_of(name))
+    git(project(), "worktree", "move", "--force", "--force", str(made), str(folder))
+
+
+def check_name(name: str) -> None:
+    """Refuse names that git cannot have as a branch, and folders not as a name.
+
+    Raises:
+        LineageError: the name is not usable, or a branch `runs` is in the way.
+    """
+    checkout, branch = project(), branch_of(name)
+    try:
+        usable = bool(re.fullmatch(NAME, name)) and bool(git(checkout, "check-ref-format", "--branch", branch))
+    except LineageError:
+        usable = False
+    if not usable:
+        raise LineageError(
+            f"run name {name!r}: expected letters, digits, `.`, `-` and `_`, as git allows them in a branch: "
+            "no `..`, and neither `.` nor `.lock` at the end"
+        )
+    if git(checkout, "branch", "--list", RUNS_BRANCH):
+        raise LineageError(
+            f"the checkout has a branch `{RUNS_BRANCH}`, and git allows no branch {branch} beside it; "
+            f"rename it: git branch -m {RUNS_BRANCH} my-{RUNS_BRANCH}"
+        )
+
+
+def _discard_half_made(checkout: Path, made: Path, branch: str) -> None:
+    """Remove a workspace whose making was killed: nothing ran in it, for it was not in its place yet."""
+    listed = git(checkout, "worktree", "list", "--porcelain").split("\n\n")
+    if any(f"worktree {made}\n" in entry and f"branch refs/heads/{branch}" in entry for entry in listed):
+        git(checkout, "worktree", "remove", "--force", "--force", str(made))
+        git(checkout, "branch", "--quiet", "-D", branch)
 
 
 def write_params(folder: Path, spec: RunSpec) -> None:
@@ -132,30 +207,21 @@ def write_params(folder: Path, spec: RunSpec) -> None:
     (folder / PARAMS_FILE).write_text(yaml.safe_dump(params_of(spec), sort_keys=False, width=110))
 
 
-def _take_changes(checkout: Path, worktree: Path) -> None:
-    """Bring what is not committed along, as a commit on the run's branch."""
-    patch = git(checkout, "diff", "--binary", "HEAD")
-    if patch:
-        git(worktree, "apply", "--whitespace=nowarn", "-", text=patch)
-    for name in git(checkout, "ls-files", "--others", "--exclude-standard", "-z").split("\0"):
-        if name and (checkout / name).is_file():
-            (worktree / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(checkout / name, worktree / name)
-    commit_all(worktree, "changes that were not committed when the run began")
+def configure(workspace: Path) -> None:
+    """Where DVC keeps data: one cache for all workspaces, and the remote in the store. The places are noted beside."""
+    note_places(workspace)
+    from configobj import ConfigObj  # DVC's own format: it quotes what needs it
+
+    found = ConfigObj(encoding="utf-8")
+    found["core"] = {"remote": REMOTE, "site_cache_dir": str(state_folder() / "dvc" / "site")}
+    found["cache"] = {"dir": str(state_folder() / "dvc" / "cache"), "type": "reflink, copy"}
+    deadlines = {"connect_timeout": "10", "read_timeout": "60"} if store_url().startswith("s3://") else {}
+    found[f'remote "{REMOTE}"'] = {"url": f"{store_url().rstrip('/')}/dvc", **deadlines}
+    with (workspace / ".dvc" / "config.local").open("wb") as file:
+        found.write(file)
 
 
-def _configure(workspace: Path) -> None:
-    """Where DVC keeps data: one cache for all workspaces, and the remote in the store."""
-    cache, site = state_folder() / "dvc" / "cache", state_folder() / "dvc" / "site"
-    lines = [
-        "[core]",
-        f"    remote = {REMOTE}",
-        f"    site_cache_dir = {site}",
-        "[cache]",
-        f"    dir = {cache}",
-        f"['remote \"{REMOTE}\"']",
-        f"    url = {store_url().rstrip('/')}/dvc",
-    ]
-    if store_url().startswith("s3://"):
-        lines += ["    connect_timeout = 10", "    read_timeout = 60"]
-    (workspace / ".dvc" / "config.local").write_text("\n".join(lines) + "\n")
+def dvc_environment() -> dict[str, str]:
+    """What DVC finds in its environment in a run: neither the user's nor the system's settings."""
+    empty = str(state_folder() / "dvc" / "no-config")
+    return {"DVC_GLOBAL_CONFIG_DIR": empty, "DVC_SYSTEM_CONFIG_DIR": empty, "DVC_NO_ANALYTICS": "1"}

@@ -8,9 +8,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from fire_opd.errors import PromptError
-from fire_opd.models import load_tokenizer
+from fire_opd.models import shared_vocab
+from fire_opd.prompts.columns import Columns
 from fire_opd.prompts.fingerprint import SetFingerprint
-from fire_opd.prompts.read import Problems, RawPrompt, read_prompts
+from fire_opd.prompts.leaks import LeakTest
+from fire_opd.prompts.problems import BadField, Place, Problems
+from fire_opd.prompts.read import RawPrompt, read_prompts
 from fire_opd.prompts.render import Renderer
 from fire_opd.records import PROMPT
 from fire_opd.runtime.tick import Tick
@@ -24,18 +27,17 @@ def prepare_prompts(spec: RunSpec, out: Path, tick: Tick) -> dict[str, Any]:
 
     Returns:
         Counts of both sets, and the fingerprint of the training set: over its prompts with their answers, domains and
-        teachers, the same in every order, file and format. Each row read is kept or counted once, as overlap, duplicate
-        or too long; duplicates that the spec keeps are in both counts.
+        teachers, the same in every order, file, format and split into files. Each row read is kept or counted once, as
+        overlap, duplicate or too long; duplicates that the spec keeps are in both counts.
 
     Raises:
-        PromptError: bad lines, unknown teachers, prompts that are too long, repeated, or in the evaluation set, where
-            the spec says that these are errors; the message names the lines.
+        PromptError: bad rows, unknown teachers, prompts that are too long, repeated, or in the evaluation set, where
+            the spec says that these are errors; the message names the rows.
     """
-    tokenizer = load_tokenizer(spec.student)
-    renderer = Renderer(tokenizer, chat=spec.prompts.template == "chat", thinking=spec.prompts.thinking)
+    renderer = Renderer.of(spec)
     preparation = _Preparation(spec, renderer, tick)
-    evaluation = preparation.write(out / "evaluation.parquet", spec.evaluation.path, training=False)
-    training = preparation.write(out / "prompts.parquet", spec.prompts.path, training=True)
+    evaluation = preparation.write(out / "evaluation.parquet", training=False)
+    training = preparation.write(out / "prompts.parquet", training=True)
     preparation.problems.check()
     for path, counts in ((spec.evaluation.path, evaluation), (spec.prompts.path, training)):
         if not counts["kept"]:
@@ -48,65 +50,75 @@ class _Preparation:
         self.spec = spec
         self.problems = Problems()
         self._renderer = renderer
+        self._vocab = shared_vocab(spec)
         self._tick = tick
-        self._held_out: set[int] = set()
+        self._leaks = LeakTest(lambda: self._read(Problems(), training=True))
         self.fingerprint = SetFingerprint()  # of the training set
         self._route = {domain: name for name, teacher in spec.teachers.items() for domain in teacher.domains}
         self._default = next((name for name, teacher in spec.teachers.items() if not teacher.domains), None)
 
-    def write(self, file: Path, path: str, *, training: bool) -> dict[str, int]:
+    def write(self, file: Path, *, training: bool) -> dict[str, int]:
         """Prepare one set; problems are collected, not raised."""
         counts = {"read": 0, "kept": 0, "duplicates": 0, "too_long": 0, "overlap": 0}
         with pq.ParquetWriter(file, PROMPT, compression="zstd") as writer:
-            for prompts in _batches(self._unique(path, counts, training)):
-                rows = self._encode(path, prompts, counts, training)
+            for prompts in _batches(self._unique(counts, training)):
+                rows = self._encode(prompts, counts, training)
                 writer.write_table(pa.Table.from_pylist(rows, schema=PROMPT))
                 counts["kept"] += len(rows)
         return counts
 
-    def _unique(self, path: str, counts: dict[str, int], training: bool) -> Iterator[RawPrompt]:
+    def _read(self, problems: Problems, *, training: bool) -> Iterator[RawPrompt]:
+        """The valid rows of a set, as they are put to the model."""
+        name, part = ("prompts", self.spec.prompts) if training else ("evaluation", self.spec.evaluation)
+        columns = Columns(part.columns, f"{name}.columns")
+        answers = self.spec.grading is not None if training else self.spec.evaluation.graded
+        for prompt in read_prompts(part.path, problems, columns, answers=answers):
+            yield prompt.asked(self.spec.prompts.system, self.spec.prompts.suffix)
+
+    def _unique(self, counts: dict[str, int], training: bool) -> Iterator[RawPrompt]:
         """Rows that are valid, not repeated and not held out."""
         rules, seen = self.spec.prompts, set[int]()
-        for prompt in read_prompts(path, self.problems):
+        for prompt in self._read(self.problems, training=training):
             counts["read"] += 1
             if counts["read"] % _ROWS == 0:
                 self._tick(counts["read"], counts["read"] + 1)  # nobody knows how many there are
             if not training:
-                self._held_out.add(prompt.question)
-            elif prompt.question in self._held_out:
+                self._leaks.hold_out(prompt)
+            elif self._leaks.leaks(prompt):
                 counts["overlap"] += 1
                 if rules.overlap == "error":
                     where = f"is in {self.spec.evaluation.path}; remove it or set prompts.overlap to drop"
-                    self.problems.add(path, prompt.line, "prompt", where)
+                    self._bad(prompt, training, "prompt", where)
                 continue
             key = prompt.key
             if key in seen:
                 counts["duplicates"] += 1
                 if rules.duplicates == "error":
                     reason = "repeats an earlier one; remove it or set prompts.duplicates to drop"
-                    self.problems.add(path, prompt.line, "prompt", reason)
+                    self._bad(prompt, training, "prompt", reason)
                 if rules.duplicates == "drop":
                     continue
             seen.add(key)
             yield prompt
 
-    def _encode(
-        self, path: str, prompts: list[RawPrompt], counts: dict[str, int], training: bool
-    ) -> list[dict[str, Any]]:
+    def _encode(self, prompts: list[RawPrompt], counts: dict[str, int], training: bool) -> list[dict[str, Any]]:
         rows, rules = [], self.spec.prompts
         for prompt, ids in zip(prompts, self._renderer.encode(prompts), strict=True):
-            teacher = self._teacher(path, prompt) if training else None
+            scored = training or not self.spec.evaluation.graded
+            teacher = self._teacher(prompt, training) if scored else None
             if isinstance(ids, str):
-                self.problems.add(path, prompt.line, "prompt", ids)
+                self._bad(prompt, training, "prompt", ids)
                 continue
-            if not training and not (prompt.answer or "").strip():
-                self.problems.add(path, prompt.line, "answer", "missing; every evaluation prompt needs one")
+            if max(ids) >= self._vocab:
+                reason = f"not all models have this token, only those below {self._vocab}: take it out of the template"
+                self._bad(prompt, training, "prompt", reason, f"token {max(ids)}")
+                continue
             if len(ids) > rules.max_tokens:
                 counts["too_long"] += 1
                 if rules.too_long == "error" or not training:
                     advice = "raise it, remove the prompt" + (", or set prompts.too_long to drop" if training else "")
-                    reason = f"{len(ids)} tokens; prompts.max_tokens is {rules.max_tokens}: {advice}"
-                    self.problems.add(path, prompt.line, "prompt", reason)
+                    reason = f"prompts.max_tokens is {rules.max_tokens}: {advice}"
+                    self._bad(prompt, training, "prompt", reason, f"{len(ids)} tokens")
                 continue
             if training:
                 self.fingerprint.add(prompt, teacher)
@@ -123,17 +135,21 @@ class _Preparation:
             )
         return rows
 
-    def _teacher(self, path: str, prompt: RawPrompt) -> str | None:
+    def _teacher(self, prompt: RawPrompt, training: bool) -> str | None:
         """The teacher that the row names, else the one of its domain, else the one that serves all others."""
         known = sorted(self.spec.teachers)
         if prompt.teacher is not None:
             if prompt.teacher not in self.spec.teachers:
-                self.problems.add(path, prompt.line, "teacher", f"{prompt.teacher!r} is not one of {known}")
+                self._bad(prompt, training, "teacher", f"is not one of {known}", repr(prompt.teacher))
             return prompt.teacher
         teacher = self._route.get(prompt.domain or "", self._default)
         if teacher is None:
-            self.problems.add(path, prompt.line, "domain", f"{prompt.domain!r} is served by no teacher of {known}")
+            self._bad(prompt, training, "domain", f"is served by no teacher of {known}", repr(prompt.domain))
         return teacher
+
+    def _bad(self, prompt: RawPrompt, training: bool, field: str, reason: str, detail: str = "") -> None:
+        path = self.spec.prompts.path if training else self.spec.evaluation.path
+        self.problems.add(Place(path, prompt.file, prompt.line), BadField(reason, detail, field))
 
 
 def _batches(prompts: Iterator[RawPrompt]) -> Iterator[list[RawPrompt]]:

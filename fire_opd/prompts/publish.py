@@ -1,7 +1,8 @@
 """Publish prompt sets: check, fingerprint, copy into the store under the fingerprint; equal content is one set.
 
-prompts/<name>/<fingerprint>/<sha256>.jsonl | .parquet      the file as it was given
-prompts/<name>/<fingerprint>/set.json                             written last: without it there is no set
+prompts/<name>/<fingerprint>/<sha256>.jsonl | .parquet | .jsonl.gz | …   the file as it was given, or
+prompts/<name>/<fingerprint>/<digest>/00000-….jsonl …                    the files of a set that has several
+prompts/<name>/<fingerprint>/set.json                                    written last: without it there is no set
 """
 
 import re
@@ -10,14 +11,16 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-import fsspec
 from pydantic import BaseModel, ConfigDict
 
 from fire_opd.errors import PromptError
+from fire_opd.prompts.containers import identify
+from fire_opd.prompts.files import PromptFile, files_digest, local_file, prompt_files, shard_name, unreadable
 from fire_opd.prompts.fingerprint import SetFingerprint
-from fire_opd.prompts.read import Problems, read_prompts
+from fire_opd.prompts.problems import Problems
+from fire_opd.prompts.read import read_prompts
+from fire_opd.runtime.failpoints import reach
 from fire_opd.storage import Store
-from fire_opd.storage.manifest import file_entry
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]*")
 PUBLISHED = "prompts"
@@ -29,7 +32,7 @@ class PromptSet(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
     name: str
     fingerprint: str
-    file: str
+    file: str  # in the set's folder: a file, or a folder where the set has several
     prompts: int
     size: int
     sha256: str
@@ -46,38 +49,43 @@ class PromptSet(BaseModel):
 
 
 def publish_prompts(store: Store, path: str, name: str) -> PromptSet:
-    """Check the file at `path` and put it into the store; a set that is there already is returned as it is.
+    """Check the set at `path` and put it into the store; a set that is there already is returned as it is.
 
     What is checked and what is stored are one local copy, so that a file that still changes cannot slip through.
 
     Args:
         store: where to.
-        path: JSONL or Parquet, local or at any fsspec URL.
+        path: a file, a folder of shards or a glob, local or at any fsspec URL.
         name: of the set, such as `support-tickets`.
 
     Raises:
-        PromptError: the name is not usable, the file cannot be read, has bad lines or no prompt.
+        PromptError: the name is not usable, the set cannot be read, has bad rows or no prompt.
     """
     if not _NAME.fullmatch(name):
         raise PromptError(f"name {name!r}: expected lower-case letters, digits, `.`, `-` and `_`")
-    suffix = ".parquet" if path.endswith(".parquet") else ".jsonl"
     with tempfile.TemporaryDirectory(prefix="fire-opd-") as folder:
-        copy = Path(folder) / f"prompts{suffix}"
-        _fetch(path, copy)
-        fingerprint = _checked(copy, path)
-        entry = file_entry(copy)
+        copies = [_fetch(file, Path(folder) / shard_name(n, file)) for n, file in enumerate(prompt_files(path))]
+        fingerprint = _checked(copies, path)
+        digest = files_digest(copies)
+        single = len(copies) == 1
         made = PromptSet(
             name=name,
             fingerprint=fingerprint.hexdigest(),
-            file=f"{entry.sha256}{suffix}",  # two publishers of equal content may bring different files
+            # two publishers of equal content may bring different files
+            file=f"{digest}{identify(copies[0]).suffix}" if single else digest,
             prompts=len(fingerprint),
-            size=entry.size,
-            sha256=entry.sha256,
+            size=sum(Path(copy.name).stat().st_size for copy in copies),
+            sha256=digest,
         )
         there = _find(store, made.folder)
         if there is None:
-            store.upload(copy, f"{made.folder}/{made.file}")
+            for copy in copies:
+                key = made.file if single else f"{made.file}/{Path(copy.name).name}"
+                reach("prompts.file")
+                store.upload(Path(copy.name), f"{made.folder}/{key}")
+            reach("prompts.uploaded")
             store.write_json(f"{made.folder}/set.json", made.model_dump(), None)
+            reach("prompts.written")
             there = _find(store, made.folder)  # of two publishers the first one's file counts
     return there or made
 
@@ -124,17 +132,19 @@ def _find(store: Store, folder: str) -> PromptSet | None:
     return PromptSet.model_validate(read[0]) if read else None
 
 
-def _fetch(path: str, copy: Path) -> None:
-    try:
-        with fsspec.open(path, "rb") as source, copy.open("wb") as target:
+def _fetch(file: PromptFile, copy: Path) -> PromptFile:
+    """A local copy, which messages call what the file is called."""
+    with file.open() as source, copy.open("wb") as target:
+        try:
             shutil.copyfileobj(source, target, 1 << 20)
-    except Exception as error:  # each store has errors of its own
-        raise PromptError(f"{path}: cannot be read: {type(error).__name__}: {error}") from error
+        except Exception as error:  # each store has errors of its own
+            raise unreadable(file.shown, error) from error
+    return local_file(copy, file.shown)
 
 
-def _checked(copy: Path, path: str) -> SetFingerprint:
+def _checked(copies: list[PromptFile], path: str) -> SetFingerprint:
     problems, fingerprint = Problems(), SetFingerprint()
-    for prompt in read_prompts(str(copy), problems, shown=path):
+    for prompt in read_prompts(path, problems, files=copies):
         fingerprint.add(prompt, prompt.teacher)
     problems.check()
     if not len(fingerprint):

@@ -1,43 +1,33 @@
 """Read prompt sets as they are, one row at a time, and name everything that is wrong with them.
 
-Formats, JSONL or Parquet, local or at any fsspec URL:
-    {"prompt": text or chat messages, "answer"?, "domain"?, "teacher"?, "id"?}
-    verl's: prompt messages, reward_model.ground_truth, extra_info.opd_teacher, data_source
-    math benchmarks': {"problem", "answer"}
-Where a row has two of these (`domain` and `data_source`), the first that is not null counts. Fields that are not named
-here, and blank lines of JSONL, are left alone.
+`containers` tells what a file is, `rows` takes it apart, `columns` finds the fields, `messages` and `values` check
+them. Fields that are not named there, and blank lines of JSON Lines, are left alone.
 """
 
 import hashlib
 import json
-import math
 import unicodedata
-from bisect import insort
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any, BinaryIO
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
 
-import fsspec
-import pyarrow.parquet as pq
-
-from fire_opd.errors import PromptError
-
-SHOWN = 20  # problems listed; the rest is counted
-_COLUMNS = ("prompt", "problem", "answer", "reward_model", "domain", "data_source", "teacher", "extra_info", "id")
-_ROLES = ("system", "user", "assistant", "tool")
-_BATCH = 1024
+from fire_opd.prompts.columns import Columns
+from fire_opd.prompts.files import PromptFile, prompt_files
+from fire_opd.prompts.messages import Messages, read_messages
+from fire_opd.prompts.problems import BadField, Place, Problems
+from fire_opd.prompts.rows import Row, file_rows
 
 
 @dataclass(frozen=True, slots=True)
 class RawPrompt:
     """One valid row of a prompt set."""
 
-    line: int  # from 1; the row number in Parquet
-    messages: tuple[tuple[str, str], ...]  # role, content
+    line: int  # from 1: the line in JSON Lines, the row elsewhere
+    messages: Messages
     answer: str | None
     domain: str | None
     teacher: str | None
     id: str | None
+    file: str = field(default="", compare=False)  # of the set, as messages name it
 
     @property
     def fingerprint(self) -> str:
@@ -55,156 +45,80 @@ class RawPrompt:
 
     @property
     def question(self) -> int:
-        """Identity of what the user asks, up to NFKC, case and white space: equal where a held-out prompt leaks.
+        """Identity of what the user says, up to NFKC, case and white space: coarser than `key` on purpose."""
+        return self._coarse("user")
 
-        Coarser than `key` on purpose, and blind to system messages, which differ between files of one problem.
+    @property
+    def setting(self) -> int:
+        """Identity of what the system messages say, likewise; one number for all prompts without any."""
+        return self._coarse("system")
+
+    def asked(self, system: str | None, suffix: str) -> "RawPrompt":
+        """The prompt as it is put to the model.
+
+        Args:
+            system: a message to begin with, where the prompt has no system message of its own.
+            suffix: what the last user message ends with; one that ends so already stays as it is.
         """
-        asked = [content for role, content in self.messages if role == "user"]
-        text = "\x1f".join(asked or [content for _, content in self.messages])
+        role, last = self.messages[-1]
+        messages = self.messages if last.endswith(suffix) else (*self.messages[:-1], (role, last + suffix))
+        if system is not None and all(role != "system" for role, _ in messages):
+            messages = (("system", system), *messages)
+        return self if messages is self.messages else replace(self, messages=messages)
+
+    def _coarse(self, wanted: str) -> int:
+        text = "\x1f".join(content for role, content in self.messages if role == wanted)
         return int(_digest(" ".join(unicodedata.normalize("NFKC", text).casefold().split())), 16)
 
 
-class Problems:
-    """What is wrong with a set: all rows are read before any is refused."""
-
-    def __init__(self) -> None:
-        self._shown: list[tuple[int, int, str]] = []  # file, line, message; the first of all, in order
-        self._files: dict[str, int] = {}
-        self._count = 0
-
-    def add(self, path: str, line: int, field: str, reason: str) -> None:
-        """Note that `field` of row `line` cannot be used."""
-        self._count += 1
-        found = (self._files.setdefault(path, len(self._files)), line, f"{path}:{line}: {field}: {reason}")
-        if len(self._shown) < SHOWN or found < self._shown[-1]:
-            insort(self._shown, found)
-            del self._shown[SHOWN:]
-
-    def check(self) -> None:
-        """Raise when anything was noted.
-
-        Raises:
-            PromptError: the first problems in order of files and lines, and how many there are.
-        """
-        if self._count:
-            rest = f"\n  … and {self._count - SHOWN} more" if self._count > SHOWN else ""
-            shown = "\n  ".join(message for _, _, message in self._shown)
-            raise PromptError(f"{self._count} bad line(s), nothing was used:\n  {shown}{rest}")
-
-
-def read_prompts(path: str, problems: Problems, shown: str | None = None) -> Iterator[RawPrompt]:
+def read_prompts(
+    path: str,
+    problems: Problems,
+    columns: Columns | None = None,
+    *,
+    answers: bool = False,
+    files: Sequence[PromptFile] | None = None,
+    rows: int | None = None,
+) -> Iterator[RawPrompt]:
     """Yield the valid rows of the set at `path`; the others are noted in `problems`.
 
     Args:
-        path: local or any fsspec URL.
+        path: a file, a folder of shards or a glob, local or at any fsspec URL.
         problems: collects what is wrong.
-        shown: the name that messages give the file, where it is a copy.
+        columns: finds the fields; by default those that are known.
+        answers: whether a row without an answer is wrong.
+        files: the files of the set, where they are known or are copies.
+        rows: how many are read; by default all.
 
     Raises:
-        PromptError: the file cannot be opened, or is neither JSONL nor Parquet.
+        PromptError: there is no such set, or a file cannot be read or is of a kind that is not.
     """
-    shown = shown or path
-    with _open(path) as file:
-        try:
-            for line, row in _parquet(file) if path.endswith(".parquet") else _jsonl(shown, file, problems):
-                prompt = _validate(shown, line, row, problems)
-                if prompt is not None:
-                    yield prompt
-        except (OSError, ValueError) as error:
-            raise PromptError(f"{shown}: cannot be read: {error}; expected JSONL or Parquet (*.parquet)") from error
+    columns, count = columns or Columns(), 0
+    for file in prompt_files(path) if files is None else files:
+        for row in file_rows(file, columns.chosen):
+            count += 1
+            try:
+                yield _validate(file, row, columns, answers)
+            except BadField as bad:
+                problems.add(Place(path, file.shown, row.line), bad)
+            if count == rows:
+                return  # a mapped column may still come
+    for absent in columns.absent() if count else ():
+        problems.add(Place(path, path, 0), absent)
 
 
-def _open(path: str) -> BinaryIO:
+def _validate(file: PromptFile, row: Row, columns: Columns, answers: bool) -> RawPrompt:
+    if row.bad:
+        raise row.bad
     try:
-        file: BinaryIO = fsspec.open(path, "rb").open()
-    except Exception as error:  # each store has errors of its own
-        raise PromptError(f"{path}: cannot be read: {type(error).__name__}: {error}") from error
-    return file
-
-
-def _jsonl(path: str, file: BinaryIO, problems: Problems) -> Iterator[tuple[int, Any]]:
-    for number, text in enumerate(file, 1):
-        if not text.strip():
-            continue
-        try:
-            yield number, json.loads(text)
-        except (ValueError, RecursionError) as error:
-            problems.add(path, number, "line", f"not JSON in UTF-8: {error}")
-
-
-def _parquet(file: BinaryIO) -> Iterator[tuple[int, Any]]:
-    parquet = pq.ParquetFile(file, buffer_size=1 << 20, pre_buffer=False)  # one row group may be the whole file
-    columns = [name for name in parquet.schema_arrow.names if name in _COLUMNS]
-    batches = parquet.iter_batches(_BATCH, columns=columns)
-    yield from enumerate((row for batch in batches for row in batch.to_pylist()), 1)
-
-
-def _validate(path: str, line: int, row: Any, problems: Problems) -> RawPrompt | None:
-    if not isinstance(row, dict):
-        problems.add(path, line, "line", f"expected an object, found {type(row).__name__}")
-        return None
-    field = "problem" if row.get("prompt") is None and row.get("problem") is not None else "prompt"
-    messages = _messages(row.get(field))
-    if isinstance(messages, str):
-        problems.add(path, line, field, messages)
-        return None
-    values = {
-        "answer": _first(row.get("answer"), _within(row, "reward_model", "ground_truth")),
-        "domain": _first(row.get("domain"), row.get("data_source")),
-        "teacher": _first(row.get("teacher"), _within(row, "extra_info", "opd_teacher")),
-        "id": row.get("id"),
-    }
-    for name, value in values.items():
-        wrong = _not_text(value)
-        if wrong:
-            problems.add(path, line, name, wrong)
-            return None
-    texts = {name: None if value is None else str(value) for name, value in values.items()}
-    return RawPrompt(line, messages, **texts)
-
-
-def _not_text(value: Any) -> str | None:
-    """What keeps `value` from being text, a number or null."""
-    if isinstance(value, str):
-        return "has half a surrogate pair; save the file as UTF-8" if _broken(value) else None
-    if value is None or type(value) is int or (isinstance(value, float) and math.isfinite(value)):
-        return None
-    return f"expected text or a number, found {value!r:.60}"
-
-
-def _broken(text: str) -> bool:
-    return not text.isascii() and any("\ud800" <= character <= "\udfff" for character in text)
-
-
-def _messages(value: Any) -> tuple[tuple[str, str], ...] | str:
-    """The messages, or what is wrong with them."""
-    if value is None:
-        return "missing; expected text or a list of chat messages (or a field `problem`)"
-    if isinstance(value, str):
-        value = [{"role": "user", "content": value}]
-    if not isinstance(value, list) or not value:
-        return f"expected text or a list of chat messages, found {value!r:.60}"
-    messages = []
-    for number, message in enumerate(value):
-        if not isinstance(message, Mapping) or not isinstance(message.get("content"), str):
-            return f"message {number}: expected role and content, found {message!r:.60}"
-        if message.get("role") not in _ROLES:
-            return f"message {number}: role {message.get('role')!r}; expected one of {', '.join(_ROLES)}"
-        if message.get("tool_calls"):
-            return f"message {number}: tool calls are not supported; write them into the content"
-        if _broken(message["content"]):
-            return f"message {number}: has half a surrogate pair; save the file as UTF-8"
-        messages.append((message["role"], message["content"]))
-    return tuple(messages) if messages[-1][1].strip() else f"message {len(messages) - 1}: empty"
-
-
-def _first(*values: Any) -> Any:
-    return next((value for value in values if value is not None), None)
-
-
-def _within(row: Mapping[str, Any], outer: str, inner: str) -> Any:
-    part = row.get(outer)
-    return part.get(inner) if isinstance(part, dict) else None
+        messages = read_messages(columns.prompt(row.value, row.names))
+    except BadField as bad:
+        bad.field = bad.field or "prompt"
+        raise
+    texts = {name: columns.text(name, row.value) for name in ("answer", "domain", "teacher", "id")}
+    if answers and not (texts["answer"] or "").strip():
+        raise columns.missing("answer", row.value, row.names)
+    return RawPrompt(row.line, messages, **texts, file=file.shown)
 
 
 def _digest(text: str) -> str:

@@ -1,148 +1,160 @@
-"""From messages to token ids, so that no text of a prompt becomes a control token.
+"""From messages to token ids: what the student's own template makes of them, and no text of theirs becomes control.
 
-Prompts are rendered and tokenised whole, in batches. The control tokens found are compared with those that the template
-alone writes; a prompt that shows others is tokenised in pieces, its own text as plain characters, and is refused when
-even that gives a control token. So the promise is checked on every prompt, whatever the tokenizer does.
+Prompts are rendered and tokenised whole, in batches, exactly as `apply_chat_template` does. Where a prompt's text
+spells control tokens, or the template writes other ones than around any text in these roles, it is looked at closely:
+spelled tokens that the template passes on stay plain text, and where it interprets them, its result counts. A prompt
+for which neither can be shown is refused.
 """
 
 from __future__ import annotations
 
-import re
+import datetime
 from collections.abc import Iterable, Sequence
-from itertools import chain, pairwise
-from typing import TYPE_CHECKING
+from itertools import chain
+from typing import TYPE_CHECKING, Self
 
 from fire_opd.errors import PromptError
+from fire_opd.models import load_tokenizer
+from fire_opd.prompts.control import CLOSE, MASK, OPEN, ControlTokens, private
+from fire_opd.prompts.provenance import Provenance
 from fire_opd.prompts.read import RawPrompt
+from fire_opd.prompts.template import DATE, ChatTemplate, Messages
+from fire_opd.spec import RunSpec
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
-
-_MARK = "\ue000{}\ue001"  # private-use characters: no template touches them
-_MARKS = re.compile("\ue000([0-9]+)\ue001")
-_Part = str | int  # text of the template, or the number of the message whose content stands there
 
 
 class Renderer:
     """Renders prompts with one tokenizer.
 
-    Control tokens are the special ones, and those among the other added tokens that the chat template writes itself
-    (such as <think>).
-
     Args:
         tokenizer: the student's.
-        chat: whether to apply its chat template; otherwise contents are laid end to end.
+        chat: whether to apply its chat template; otherwise contents are laid end to end, behind what the tokenizer
+            itself puts before a text (such as a beginning of sequence).
         thinking: passed to templates that know `enable_thinking`.
+        date: told to templates that ask for today's.
 
     Raises:
-        PromptError: the tokenizer has no chat template.
+        PromptError: the tokenizer has no chat template, or one that cannot be used.
     """
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase, *, chat: bool, thinking: bool) -> None:
-        if chat and not tokenizer.chat_template:
-            raise PromptError("the student's tokenizer has no chat template; add one, or set prompts.template to raw")
+    def __init__(
+        self, tokenizer: PreTrainedTokenizerBase, *, chat: bool, thinking: bool, date: datetime.date = DATE
+    ) -> None:
         self._tokenizer = tokenizer
-        self._chat = chat
         self._thinking = thinking
-        written = str(tokenizer.chat_template) if chat else ""
-        special = dict(zip(tokenizer.all_special_tokens, tokenizer.all_special_ids, strict=True))
-        others = {}
-        for token, added in tokenizer.added_tokens_decoder.items():
-            if added.special:
-                special[added.content] = token
-            elif added.content.strip() and added.content in written:
-                others[added.content] = token
-        self._control = special | others
-        self._names = {token: text for text, token in self._control.items()}
-        self._others = re.compile("|".join(map(re.escape, sorted(others, key=len, reverse=True)))) if others else None
-        self._templates: dict[tuple[str, ...], tuple[list[_Part], list[int]]] = {}
+        self._template = ChatTemplate(tokenizer, thinking=thinking, date=date) if chat else None
+        self._control = ControlTokens(tokenizer, self._template.written if self._template else "")
+        self._provenance = Provenance(self._template, self._control) if self._template else None
+        self._before, self._after = ([], []) if chat else self._added()
+        self._expected: dict[tuple[str, ...], list[int] | None] = {}
+        if self._template and self._template.samples:
+            self._check_template(self._template)
+
+    @classmethod
+    def of(cls, spec: RunSpec, tokenizer: PreTrainedTokenizerBase | None = None) -> Self:
+        """The renderer of a run, with its student's tokenizer."""
+        rules, tokenizer = spec.prompts, tokenizer or load_tokenizer(spec.student)
+        return cls(tokenizer, chat=rules.template == "chat", thinking=rules.thinking, date=rules.date)
 
     def encode(self, prompts: Sequence[RawPrompt]) -> list[list[int] | str]:
-        """Token ids of each prompt, or what is wrong with it."""
-        found: list[list[int] | str | None] = [None] * len(prompts)
-        if self._chat:
-            self._encode_whole(prompts, found)
-        rest = [i for i, ids in enumerate(found) if ids is None]
-        for i, ids in zip(rest, self._encode_pieces([prompts[i] for i in rest]), strict=True):
-            found[i] = ids
-        return [ids or "no tokens are left after rendering" for ids in found]
-
-    def _encode_whole(self, prompts: Sequence[RawPrompt], found: list[list[int] | str | None]) -> None:
-        """Fill in the prompts whose control tokens are the template's own, and those that the template refuses."""
+        """Token ids of each prompt, or what is wrong with it; equal texts for equal causes."""
+        found: list[list[int] | str] = [""] * len(prompts)
         texts: dict[int, str] = {}
         for i, prompt in enumerate(prompts):
             try:
-                self._template(prompt)
-                if not any(token in content for _, content in prompt.messages for token in self._control):
-                    texts[i] = self._render(prompt.messages)
-            except Exception as error:  # a template is code of the model's, and may raise anything
-                found[i] = f"the chat template refuses it: {error}"
-        for (i, _), ids in zip(texts.items(), self._tokenize(texts.values(), plain=False), strict=True):
-            if self._control_of(ids) == self._template(prompts[i])[1]:
-                found[i] = ids
+                texts[i] = self._text(prompt.messages)
+            except PromptError as error:
+                found[i] = str(error)
+        for (i, text), ids in zip(texts.items(), self._tokenize(texts.values()), strict=True):
+            try:
+                found[i] = self._before + self._checked(prompts[i].messages, text, ids)
+            except PromptError as error:
+                found[i] = str(error)
+        return [ids or "no tokens are left after rendering" for ids in found]
 
-    def _encode_pieces(self, prompts: Sequence[RawPrompt]) -> list[list[int] | str]:
-        parts = [self._template(prompt)[0] if self._chat else range(len(prompt.messages)) for prompt in prompts]
-        contents = [[self._cut(content) for _, content in prompt.messages] for prompt in prompts]
-        templates = dict.fromkeys(part for row in parts for part in row if isinstance(part, str))
-        written = dict(zip(templates, self._tokenize(templates, plain=False), strict=True))
-        plain = iter(self._tokenize((piece for row in contents for pieces in row for piece in pieces), plain=True))
-        found: list[list[int] | str] = []
-        for row, messages in zip(parts, contents, strict=True):
-            texts = [[token for _ in pieces for token in next(plain)] for pieces in messages]
-            control = self._control_of(chain(*texts))
-            ids = [token for part in row for token in (written[part] if isinstance(part, str) else texts[part])]
-            found.append(self._explain(control[0]) if control else ids)
+    def notes(self) -> list[str]:
+        """Switches without effect, and what was left out."""
+        if self._template:
+            return self._template.notes()
+        found = []
+        if self._thinking:
+            found.append("prompts.thinking has no effect where prompts.template is raw")
+        if self._after:
+            shown = "".join(self._tokenizer.convert_ids_to_tokens(self._after))
+            found.append(f"the student's tokenizer ends a text with {shown!r}; it is left out, for a prompt goes on")
         return found
 
-    def _explain(self, token: int) -> str:
-        if token == self._tokenizer.unk_token_id:
-            return "has characters that the student's tokenizer does not know"
-        return f"its text cannot be written without the control token {self._names[token]!r}"
+    def _text(self, messages: Messages) -> str:
+        return self._template.render(messages) if self._template else "".join(content for _, content in messages)
 
-    def _template(self, prompt: RawPrompt) -> tuple[list[_Part], list[int]]:
-        """What the template makes of messages in these roles: its parts, and the control tokens that it writes.
+    def _checked(self, messages: Messages, text: str, ids: list[int]) -> list[int]:
+        """`ids` of `text` where all their control tokens are the template's own, else ids of which this is true."""
+        spelled = any(self._control.find(content) for _, content in messages)
+        expected = self._usual(tuple(role for role, _ in messages))
+        if not spelled and expected is not None and self._control.of(ids) == expected:
+            return ids
+        if any(private(content) for _, content in messages):
+            raise PromptError("has characters from U+10FFF0 to U+10FFF2, beside a control token: remove them")
+        pieces = self._provenance.own_tokens(messages, text) if self._provenance else [text]
+        if self._control.of(ids) == [self._control.ids[token] for token in pieces[1::2]]:
+            return ids
+        self._prove(pieces)
+        return self._control.encode(pieces)
 
-        Raises:
-            PromptError: the tokenizer does not know the template's own characters.
-        """
-        roles = tuple(role for role, _ in prompt.messages)
-        if roles not in self._templates:
-            text = self._render([(role, _MARK.format(i)) for i, role in enumerate(roles)])
-            parts = [int(part) if odd % 2 else part for odd, part in enumerate(_MARKS.split(text))]
-            control = self._control_of(chain(*self._tokenize([p for p in parts if isinstance(p, str)], plain=False)))
-            unknown = self._tokenizer.unk_token_id
-            if unknown in control and self._names[unknown] not in text:
-                raise PromptError("the tokenizer does not know all characters that it writes")
-            self._templates[roles] = parts, control
-        return self._templates[roles]
+    def _prove(self, pieces: Sequence[str]) -> None:
+        """Without what the prompt's text spells, the tokenizer as it is must say the same."""
+        pieces = [part if odd % 2 else self._broken(part) for odd, part in enumerate(pieces)]
+        (ids,) = self._tokenize(["".join(pieces)])
+        self._control.check(ids, pieces[1::2])
+        if ids != self._control.encode(pieces):
+            raise PromptError("its text spells a control token, which the student's tokenizer cannot write as text")
 
-    def _render(self, messages: Sequence[tuple[str, str]]) -> str:
-        text: str = self._tokenizer.apply_chat_template(
-            [{"role": role, "content": content} for role, content in messages],
-            tokenize=False,
-            add_generation_prompt=True,
-            enable_thinking=self._thinking,
-        )
-        return text
+    def _broken(self, text: str) -> str:
+        """`text` with a space in every control token that it spells."""
+        pieces = self._control.cut(text)
+        return "".join(f"{part[0]} {part[1:]}" if odd % 2 else part for odd, part in enumerate(pieces))
 
-    def _cut(self, text: str) -> list[str]:
-        """Tokenizers spell out special tokens when told to, but not other added ones: cut these after one character."""
-        cuts = [match.start() + 1 for match in self._others.finditer(text)] if self._others else []
-        return [text[start:end] for start, end in pairwise([0, *cuts, len(text)])]
+    def _usual(self, roles: tuple[str, ...]) -> list[int] | None:
+        """Control tokens that the template writes around any text in these roles; None where it refuses a mark."""
+        if self._template is None:
+            return []
+        if roles not in self._expected:
+            try:
+                text = self._template.render([(role, f"{OPEN}{i}{CLOSE}") for i, role in enumerate(roles)])
+            except PromptError:
+                self._expected[roles] = None
+            else:
+                self._expected[roles] = [self._control.ids[token] for token in self._control.cut(text)[1::2]]
+        return self._expected[roles]
 
-    def _tokenize(self, texts: Iterable[str], *, plain: bool) -> list[list[int]]:
+    def _check_template(self, template: ChatTemplate) -> None:
+        """What the template itself writes must be known to the tokenizer, and spell control tokens as they are."""
+        text = template.render([(role, MASK) for role in next(iter(template.samples))])
+        parts = text.split(MASK)
+        wanted = [self._control.ids[token] for part in parts for token in self._control.cut(part)[1::2]]
+        found = self._control.of(chain.from_iterable(self._tokenize(parts)))
+        if found != wanted:
+            raise PromptError(
+                "the student's tokenizer does not read what its chat template writes as it is written: control tokens "
+                f"{self._tokenizer.convert_ids_to_tokens(found)}, and in the text "
+                f"{self._tokenizer.convert_ids_to_tokens(wanted)}"
+            )
+
+    def _added(self) -> tuple[list[int], list[int]]:
+        """What the tokenizer itself puts before and after a text."""
+        bare, full = (self._tokenizer("0", add_special_tokens=special)["input_ids"] for special in (False, True))
+        for at in range(len(full) - len(bare) + 1):
+            if full[at : at + len(bare)] == bare:
+                return full[:at], full[at + len(bare) :]
+        raise PromptError("the student's tokenizer puts special tokens into a text; set prompts.template to chat")
+
+    def _tokenize(self, texts: Iterable[str]) -> list[list[int]]:
         texts = list(texts)
         if not texts:
             return []
         ids: list[list[int]] = self._tokenizer(
-            texts,
-            add_special_tokens=False,
-            split_special_tokens=plain,
-            return_attention_mask=False,
-            return_token_type_ids=False,
+            texts, add_special_tokens=False, return_attention_mask=False, return_token_type_ids=False
         )["input_ids"]
         return ids
-
-    def _control_of(self, ids: Iterable[int]) -> list[int]:
-        return [token for token in ids if token in self._names]

@@ -11,12 +11,13 @@ import sys
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from fire_opd.errors import EngineError, StaleWeightsError
 from fire_opd.generation import Completion, Request
-from fire_opd.head.probes import Probes, noise_floor, prove_fresh, read_probes
-from fire_opd.models import load_tokenizer, stop_tokens
+from fire_opd.head.probes import noise_floor, prove_fresh, read_probes
+from fire_opd.models import load_tokenizer
+from fire_opd.rollouts.worker import same_tensors
 from fire_opd.runtime import failpoints
 from fire_opd.runtime.tick import Tick, no_tick
 from fire_opd.spec import Device, ModelSpec
@@ -30,6 +31,9 @@ class Sampler:
     Args:
         path: model directory or hub id.
         model: its precision, revision and whether its own code may run.
+        stop_token_ids: tokens that end a response.
+        lora: rank of the adapters that `load` takes, and the layers they are on; None: `load` takes whole models.
+        vocab: ids below it can be sampled; rows of the output matrix beyond it are padding.
         device: "cpu", or "cuda" on the GPUs that CUDA_VISIBLE_DEVICES names.
         max_model_len: longest prompt and response together, in tokens.
         threads: CPU threads.
@@ -38,7 +42,7 @@ class Sampler:
         sleeps: whether `sleep` can free the GPUs' memory.
 
     Raises:
-        PreflightError: the model names no end-of-sequence token.
+        EngineError: the vocabulary of this model cannot be cut to `vocab`.
         StaleWeightsError: the model carries probes, and vLLM computes something else from its weights.
     """
 
@@ -47,21 +51,25 @@ class Sampler:
         path: str | Path,
         model: ModelSpec,
         *,
+        stop_token_ids: Sequence[int],
+        vocab: int,
         device: Device,
         max_model_len: int,
         threads: int = 1,
         memory: float = 0.3,
         gpus: int = 1,
         sleeps: bool = False,
+        lora: tuple[int, Sequence[str]] | None = None,
     ) -> None:
         self._path, self._model = path, model
-        self._stop_tokens = stop_tokens(path, model.revision)
+        self._stop_tokens = list(stop_token_ids)
         self._max_model_len = max_model_len
         self._noise_floor = noise_floor(model.dtype)
         _set_environment(device, threads)
         from vllm import LLM
 
         self._asleep = False
+        self._takes_adapters, self._adapters, self._adapter = lora is not None, 0, None
         self._llm: Any = LLM(
             model=str(path),
             revision=model.revision,
@@ -75,11 +83,13 @@ class Sampler:
             seed=0,
             worker_extension_cls="fire_opd.rollouts.worker.WeightExtension",
             enable_sleep_mode=sleeps,
-            **_device_settings(device, max_model_len, memory, gpus),
+            **_device_settings(device, max_model_len, memory, gpus)
+            | (_adapter_settings(device, max_model_len, *lora) if lora else {}),
         )
-        probes = read_probes(Path(path))
-        if probes is not None:
-            self._prove(Path(path), probes, None)
+        if not all(self._llm.collective_rpc("limit_vocabulary", args=(vocab,))):
+            raise EngineError(f"{path}: vLLM makes the logits of this model in a way that cannot be cut to {vocab} ids")
+        if read_probes(Path(path)) is not None:
+            self._prove(Path(path), None)
 
     def generate(self, requests: Sequence[Request], tick: Tick = no_tick) -> list[Completion]:
         """Sample all requests; completions come in the order of the requests.
@@ -102,34 +112,44 @@ class Sampler:
                 top_p=r.top_p,
                 max_tokens=r.max_tokens,
                 stop_token_ids=self._stop_tokens,
+                ignore_eos=True,  # of the model's config, which vLLM reads by itself
                 detokenize=False,
                 logprobs=0,
                 flat_logprobs=True,
             )
             for r in requests
         ]
+        self._forget()  # what the engine did before, which other chunks, must not decide how these are computed
         return [_completion(output) for output in self._run([r.prompt_ids for r in requests], parameters, tick)]
 
     def decode(self, token_ids: Sequence[int]) -> str:
-        """Text of a response, without special tokens."""
-        text: str = self._tokenizer.decode(list(token_ids), skip_special_tokens=True)
+        """Text of a response, without special tokens, and without the token that ended it."""
+        ended = len(token_ids) > 0 and token_ids[-1] in self._stop_tokens
+        text: str = self._tokenizer.decode(list(token_ids[:-1] if ended else token_ids), skip_special_tokens=True)
         return text
 
     def load(self, checkpoint: Path, previous: Path | None) -> None:
         """Take the weights of `checkpoint` in place, and prove it.
 
         Args:
-            checkpoint: directory of a model of the same shape.
+            checkpoint: directory of a model of the same shape, or of an adapter of the same rank.
             previous: directory of the weights held until now; None when unknown.
 
         Raises:
             StaleWeightsError: the engine still computes with other weights.
         """
         if not failpoints.skipped(f"sampler.reload.{checkpoint.parent.name}"):
-            self._llm.collective_rpc("take_weights", args=(str(checkpoint),))
-        if not self._llm.reset_prefix_cache():  # its blocks were computed with the old weights
+            if self._takes_adapters:
+                self._adapter = self._new_adapter(checkpoint)
+            else:
+                self._llm.collective_rpc("take_weights", args=(str(checkpoint),))
+        self._forget()  # its blocks were computed with the old weights
+        self._prove(checkpoint, previous)
+
+    def _forget(self) -> None:
+        """Drop the prefix cache."""
+        if not self._llm.reset_prefix_cache():
             raise EngineError("vLLM did not drop its prefix cache: a request is still running")
-        self._prove(checkpoint, read_probes(checkpoint), read_probes(previous) if previous else None)
 
     def probe(self, tokens: Sequence[Sequence[int]]) -> list[list[float]]:
         """Log-probs (nat) of each sequence's tokens but the first; sequences are cut to the engine's length."""
@@ -164,11 +184,19 @@ class Sampler:
     def _tokenizer(self) -> Any:
         return load_tokenizer(self._model.model_copy(update={"path": str(self._path)}))
 
+    def _new_adapter(self, checkpoint: Path) -> Any:
+        """What a request names an adapter by; vLLM reads it with the first request. Numbers are used once."""
+        from vllm.lora.request import LoRARequest
+
+        self._adapters += 1
+        return LoRARequest(f"adapter {self._adapters}", self._adapters, str(checkpoint))
+
     def _run(self, prompts: Sequence[Sequence[int]], parameters: Sequence[Any], tick: Tick) -> list[Any]:
         """Step the engine until all are finished. LLM.generate shows no progress before the first one is."""
         engine, finished = self._llm.llm_engine, []
         tick(0, len(prompts))
-        self._llm.enqueue([{"prompt_token_ids": list(p)} for p in prompts], list(parameters), use_tqdm=False)
+        tokens = [{"prompt_token_ids": list(p)} for p in prompts]
+        self._llm.enqueue(tokens, list(parameters), lora_request=self._adapter, use_tqdm=False)
         while engine.has_unfinished_requests():
             finished += [output for output in engine.step() if output.finished]
             tick(len(finished), len(prompts))
@@ -176,16 +204,33 @@ class Sampler:
             raise EngineError(f"vLLM finished {len(finished)} of {len(prompts)} requests")
         return sorted(finished, key=lambda output: int(output.request_id))
 
-    def _prove(self, checkpoint: Path, new: Probes | None, old: Probes | None) -> None:
+    def _prove(self, checkpoint: Path, previous: Path | None) -> None:
+        new, old = read_probes(checkpoint), read_probes(previous) if previous else None
         if new is not None:
-            prove_fresh(self.probe(new.tokens), new, old, self._noise_floor, lambda: self._equals(checkpoint))
-        elif not self._equals(checkpoint):
+            found = self.probe(new.tokens)
+            prove_fresh(found, new, old, self._noise_floor, lambda: self._equals(checkpoint, previous))
+        elif not self._equals(checkpoint, previous):
             raise StaleWeightsError(f"the engine's weights are not those of {checkpoint}; start it again")
 
-    def _equals(self, checkpoint: Path) -> bool:
-        """Whether each worker's comparable parameters, and at least one, are the checkpoint's."""
-        found = self._llm.collective_rpc("compare_weights", args=(str(checkpoint),))
-        return all(worker["equal"] and not worker["different"] for worker in found)
+    def _equals(self, checkpoint: Path, previous: Path | None) -> bool:
+        """Whether each worker's comparable parameters, and at least one, are its part of the checkpoint's.
+
+        Raises:
+            StaleWeightsError: none of them differs from the previous checkpoint, so this would prove nothing.
+        """
+        if self._adapter:  # all of it is compared
+            found = self._llm.collective_rpc("compare_adapter", args=(str(checkpoint),))
+            return all(worker["equal"] and not worker["different"] for worker in found)
+        found = self._llm.collective_rpc("compare_weights", args=(str(checkpoint), str(previous) if previous else None))
+        equal = all(worker["equal"] and not worker["different"] for worker in found)
+        idle = previous if not all(worker["changed"] for worker in found) else None
+        if equal and idle and not same_tensors(checkpoint, idle):
+            raise StaleWeightsError(
+                f"{checkpoint} and {previous} differ in no tensor that can be compared with the engine's, and what it "
+                "computes does not tell them apart: nothing proves that it took the new weights; set "
+                "placement.sampler.mode to cold, or raise train.lr"
+            )
+        return equal
 
 
 def _set_environment(device: Device, threads: int) -> None:
@@ -212,6 +257,16 @@ def _device_settings(device: Device, max_model_len: int, memory: float, gpus: in
         "max_num_seqs": 512,
         "max_num_batched_tokens": max(32768, max_model_len),
     }
+
+
+def _adapter_settings(device: Device, max_model_len: int, rank: int, layers: Sequence[str]) -> dict[str, Any]:
+    """One adapter at a time. The layers are named, since vLLM 0.32 on CPU fails on an adapter of the output matrix."""
+    from vllm.config.lora import MaxLoRARanks
+
+    room = min(most for most in get_args(MaxLoRARanks) if most >= rank)
+    settings = {"enable_lora": True, "max_loras": 1, "max_lora_rank": room, "lora_target_modules": list(layers)}
+    # On CPU each token of a batch gets a copy of the matrices.
+    return settings | ({"max_num_batched_tokens": max(2048, max_model_len)} if device == "cpu" else {})
 
 
 def _completion(output: Any) -> Completion:

@@ -1,7 +1,6 @@
-"""One round's rollouts: take the round's prompts, sample each n times, write the table."""
+"""One round's rollouts: take the round's prompts, sample each n times, write the table; whole, or a chunk at a time."""
 
 from collections import Counter
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +8,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from fire_opd.generation import Completion, Request
+from fire_opd.fire.ragged import flatten
+from fire_opd.generation import Request
 from fire_opd.prompts import round_prompts
 from fire_opd.records import PROMPT, ROLLOUT, read_table, write_table
 from fire_opd.rollouts.engine import Sampler
@@ -21,29 +21,32 @@ _COLUMNS = ["prompt", "domain", "teacher", "prompt_ids"]
 
 
 def sample_round(sampler: Sampler, spec: RunSpec, prompts: Path, out: Path, number: int, tick: Tick) -> dict[str, Any]:
-    """Write `rollouts.parquet` into `out`: prompts in the round's order, n samples of each.
+    """Sample a whole round and write its table: `sample_rows`, then `write_rollouts`, whose metrics it returns."""
+    rows = slice(0, spec.rounds.rollouts)
+    return write_rollouts(sample_rows(sampler, spec, prompts, number, rows, tick), spec, prompts, out, number)
+
+
+def sample_rows(sampler: Sampler, spec: RunSpec, prompts: Path, number: int, rows: slice, tick: Tick) -> pa.Table:
+    """Sample these rows of a round's rollouts: prompts in the round's order, n samples of each.
 
     Args:
         sampler: holds the student of the round before.
         spec: of the run.
         prompts: the prompts stage's directory.
-        out: where the table goes.
         number: of the round, from 1; it takes the next rollouts / n prompts of the epoch.
-        tick: called with finished and all rollouts.
-
-    Returns:
-        counts and means for the manifest.
+        rows: of the round's table; all of them are one batch of the engine.
+        tick: called with finished and all of these rollouts.
     """
-    rows, wrapped = _round_rows(spec, prompts / "prompts.parquet", number)
     sampling, n = spec.sampling, spec.sampling.n
     seen: Counter[str] = Counter()
     ids, requests = [], []
-    for row in rows:
+    for row in _round_rows(spec, prompts, number)[0]:
         for sample in range(seen[row["prompt"]], seen[row["prompt"]] + n):  # a prompt may come twice when epochs meet
             seed = derive_seed(spec.seed, number, row["prompt"], sample)
             ids.append((row, sample))
             requests.append(Request(row["prompt_ids"], seed, sampling.temperature, sampling.max_tokens, sampling.top_p))
         seen[row["prompt"]] += n
+    ids, requests = ids[rows], requests[rows]
     completions = sampler.generate(requests, tick)
     table = {
         "round": [number] * len(ids),
@@ -58,13 +61,23 @@ def sample_round(sampler: Sampler, spec: RunSpec, prompts: Path, out: Path, numb
         "text": [sampler.decode(c.token_ids) for c in completions],
         "seed": [r.seed for r in requests],
     }
-    write_table(out / "rollouts.parquet", pa.table(table, schema=ROLLOUT), ROLLOUT)
-    return {"prompts": len(rows), "wrapped": wrapped, **_metrics(completions)}
+    return pa.table(table, schema=ROLLOUT)
 
 
-def _round_rows(spec: RunSpec, file: Path, number: int) -> tuple[list[dict[str, Any]], bool]:
+def write_rollouts(table: pa.Table, spec: RunSpec, prompts: Path, out: Path, number: int) -> dict[str, Any]:
+    """Write the whole table of a round as `rollouts.parquet` into `out`.
+
+    Returns:
+        counts and means for the manifest.
+    """
+    rows, wrapped = _round_rows(spec, prompts, number)
+    write_table(out / "rollouts.parquet", table, ROLLOUT)
+    return {"prompts": len(rows), "wrapped": wrapped, **_metrics(table)}
+
+
+def _round_rows(spec: RunSpec, prompts: Path, number: int) -> tuple[list[dict[str, Any]], bool]:
     """The round's prompts in order, and whether an epoch ended within it. Holds one row group of the file at a time."""
-    count = spec.rounds.rollouts // spec.sampling.n
+    file, count = prompts / "prompts.parquet", spec.rounds.rollouts // spec.sampling.n
     fingerprints = read_table(file, PROMPT, ["prompt"])["prompt"].to_pylist()
     indices, wrapped = round_prompts(fingerprints, spec.seed, (number - 1) * count, count)
     found: dict[int, dict[str, Any]] = {}
@@ -80,13 +93,13 @@ def _round_rows(spec: RunSpec, file: Path, number: int) -> tuple[list[dict[str, 
     return [found[index] for index in indices], wrapped
 
 
-def _metrics(completions: Sequence[Completion]) -> dict[str, Any]:
-    lengths = np.array([len(c.token_ids) for c in completions])
-    logprobs = np.concatenate([np.asarray(c.logprobs, np.float64) for c in completions])
+def _metrics(table: pa.Table) -> dict[str, Any]:
+    logprobs_T, offsets = flatten(table["engine_logprobs"])
+    lengths_B = np.diff(offsets)
     return {
-        "rollouts": len(completions),
-        "tokens": int(lengths.sum()),
-        "mean_length": float(lengths.mean()),
-        "truncation_rate": float(np.mean([c.finish_reason == "length" for c in completions])),
-        "mean_engine_logprob": float(logprobs.mean()),
+        "rollouts": len(table),
+        "tokens": int(lengths_B.sum()),
+        "mean_length": float(lengths_B.mean()),
+        "truncation_rate": table["finish_reason"].to_pylist().count("length") / len(table),
+        "mean_engine_logprob": float(logprobs_T.astype(np.float64).mean()),
     }

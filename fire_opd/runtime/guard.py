@@ -1,10 +1,10 @@
 """Stand over a child process: when whoever started the guard is gone, end the child and all that it started.
 
-    python -m fire_opd.runtime.guard COMMAND…
+    python -m fire_opd.runtime.guard [--stdin=FD] COMMAND…
 
-The guard's standard input is a pipe that its parent holds open and never writes to. End of file means that the parent
-ended, however it ended (SIGKILL included). The guard adopts orphaned descendants (PR_SET_CHILD_SUBREAPER), so also
-daemons that left the process group are found and killed.
+The child's standard input is the inherited file descriptor FD, or empty. The guard's own is a pipe that its parent
+holds open and never writes to. End of file means that the parent ended, however it ended (SIGKILL included). The guard
+adopts orphaned descendants (PR_SET_CHILD_SUBREAPER), so also daemons that left the process group are found and killed.
 """
 
 import contextlib
@@ -28,7 +28,12 @@ def main(command: list[str]) -> int:
     _LIBC.prctl(_PR_SET_CHILD_SUBREAPER, 1)
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, _end)
-    child = subprocess.Popen(command, stdin=subprocess.DEVNULL, preexec_fn=_die_with_guard)
+    stdin = subprocess.DEVNULL
+    if command[0].startswith("--stdin="):
+        stdin = int(command.pop(0).partition("=")[2])
+    child = subprocess.Popen(command, stdin=stdin, preexec_fn=_die_with_guard)
+    if stdin != subprocess.DEVNULL:
+        os.close(stdin)  # an engine that ended must read as end of file
     try:
         _wait(child)
     finally:

@@ -26,7 +26,7 @@ def recorded(file: Path, *, devices: int, price_per_hour: float) -> Iterator[dic
     attempt: dict[str, Any] = {
         "started": datetime.now(UTC).isoformat(timespec="milliseconds"),
         "host": platform.node(),
-        "user": getpass.getuser(),
+        "user": user_name(),
         "pid": os.getpid(),
         "code": code_version(),
         "outcome": "failed",
@@ -56,18 +56,26 @@ def read_attempts(file: Path) -> list[dict[str, Any]]:
     return attempts
 
 
+def user_name() -> str:
+    """Of who runs this; the number where the system knows no name, as in a container with a user of its own."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return str(os.getuid())
+
+
 @cache
 def code_version() -> str:
-    """The git commit of this checkout, with `+` when it has changes; empty outside git."""
-    here = Path(__file__).parent
+    """The git commit of this checkout, with `+` when it has changes; empty outside git, or in another project's."""
+    here = Path(__file__).parents[2]
     try:
-        commit = subprocess.run(
-            ["git", "rev-parse", "HEAD"], cwd=here, capture_output=True, text=True, check=True, timeout=10
-        )
+        command = ["git", "rev-parse", "--show-cdup", "HEAD"]
+        shown = subprocess.run(command, cwd=here, capture_output=True, text=True, check=True, timeout=10)
         changes = subprocess.run(["git", "diff", "--quiet", "HEAD"], cwd=here, capture_output=True, timeout=10)
     except (OSError, subprocess.SubprocessError):
         return ""
-    return commit.stdout.strip() + ("+" if changes.returncode else "")
+    up, commit = shown.stdout.splitlines()
+    return "" if up else commit + ("+" if changes.returncode else "")
 
 
 def _append(file: Path, attempt: dict[str, Any]) -> None:

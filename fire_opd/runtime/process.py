@@ -1,10 +1,11 @@
 """Child processes under guard, and the line protocol between a run and its engines.
 
 Every child runs in its own session below a guard (`guard.py`) and writes its output to a log file of its own, so that
-nothing holds the parent's pipes. An engine connects to a Unix socket of the parent and exchanges one JSON object a
-line: paths and names, never tensors.
+nothing holds the parent's pipes. An engine's standard input is one end of a socket pair, which goes both ways: one JSON
+object a line, paths and names, never tensors. It has no address, so nobody else can speak to an engine, and whatever
+starts the engine (DeepSpeed's launcher) hands it on.
 
-    parent → engine   {"stage": "rollout", "round": 3, "teacher": ""}, or {"rest": true}
+    parent → engine   {"stage": "rollout", "round": 3, "teacher": "", "chunk": null}, or {"rest": true}
     engine → parent   {"ready": {...}} once; for each stage {"tick": [done, total]}…, then {"done": {...}}
                       or {"error": {...}}
 """
@@ -20,7 +21,6 @@ import sys
 import threading
 import time
 import traceback
-import uuid
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
@@ -29,25 +29,34 @@ import psutil
 
 from fire_opd import errors
 from fire_opd.errors import EngineDied, EngineError
+from fire_opd.runtime.parent import parent_mark
 from fire_opd.runtime.tick import Tick, no_tick
 
-SOCKET_VARIABLE = "FIRE_OPD_ENGINE_SOCKET"
 _POLL = 0.5  # seconds between two looks at a silent child
 
 
 class GuardedProcess:
-    """A command under guard; it ends with `close()`, or with this process."""
+    """A command under guard; it ends with `close()`, or with this process.
 
-    def __init__(self, command: Sequence[str], log: Path, env: Mapping[str, str]) -> None:
+    Args:
+        command: program and arguments.
+        log: file to which its output is appended.
+        env: its environment.
+        stdin: an open file descriptor for its standard input; None for an empty one.
+    """
+
+    def __init__(self, command: Sequence[str], log: Path, env: Mapping[str, str], stdin: int | None = None) -> None:
         log.parent.mkdir(parents=True, exist_ok=True)
         self.log = log
+        given = [] if stdin is None else [stdin]
         with log.open("ab") as output:
             self._guard = subprocess.Popen(
-                [sys.executable, "-m", "fire_opd.runtime.guard", *command],
+                [sys.executable, "-m", "fire_opd.runtime.guard", *(f"--stdin={fd}" for fd in given), *command],
                 stdin=subprocess.PIPE,
                 stdout=output,
                 stderr=subprocess.STDOUT,
-                env=dict(env),
+                env={**env, **parent_mark()},
+                pass_fds=given,
                 start_new_session=True,
             )
 
@@ -84,22 +93,20 @@ class GuardedProcess:
 
 
 class EngineProcess:
-    """One engine behind its socket."""
+    """One engine and the line to it."""
 
     def __init__(self, name: str, command: Sequence[str], log: Path, env: Mapping[str, str]) -> None:
         self.name = name
-        address = f"\0fire-opd-{uuid.uuid4()}"  # abstract namespace: no file to clean up
-        self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self._listener.bind(address)
-        self._listener.listen(1)
-        self._listener.settimeout(_POLL)
-        self._connection: socket.socket | None = None
+        self._connection, engine_end = socket.socketpair()
+        self._connection.settimeout(_POLL)
         self._buffer = b""
-        self._process = GuardedProcess(command, log, {**env, SOCKET_VARIABLE: address[1:]})
+        self._killed_before = out_of_memory_kills()
+        with engine_end:
+            self._process = GuardedProcess(command, log, env, engine_end.fileno())
         self.info: dict[str, Any] = {}
 
     def wait_ready(self, deadline: float) -> dict[str, Any]:
-        """Wait until the engine has connected and said that it is ready.
+        """Wait until the engine has said that it is ready.
 
         Args:
             deadline: seconds.
@@ -110,13 +117,7 @@ class EngineProcess:
         """
         if self.info:
             return self.info
-        until = time.monotonic() + deadline
-        while self._connection is None:
-            with contextlib.suppress(TimeoutError):
-                self._connection, _ = self._listener.accept()
-                self._connection.settimeout(_POLL)
-            self._check_alive(until, deadline)
-        message = self._receive(until, deadline)
+        message = self._receive(time.monotonic() + deadline, deadline)
         if "error" in message:
             self.close()
             raise self._rebuilt(message["error"])
@@ -127,7 +128,7 @@ class EngineProcess:
         """Run one stage in the engine and return what it reports.
 
         Args:
-            request: the stage's name, round and teacher; or that the engine shall rest.
+            request: the stage's name, round, teacher and chunk; or that the engine shall rest.
             tick_deadline: seconds without a sign of progress after which the engine is dead.
             tick: called with the engine's progress.
 
@@ -135,7 +136,6 @@ class EngineProcess:
             EngineDied: it ended or stayed silent.
             FireOpdError: the error that the stage raised, as its own class; EngineError for any other exception.
         """
-        assert self._connection is not None
         with contextlib.suppress(OSError):  # a dead engine is reported by _receive
             self._connection.sendall(json.dumps(dict(request)).encode() + b"\n")
         while True:
@@ -149,9 +149,7 @@ class EngineProcess:
 
     def close(self) -> None:
         """End the engine and everything it started."""
-        if self._connection is not None:
-            self._connection.close()
-        self._listener.close()
+        self._connection.close()
         self._process.close()
 
     def _rebuilt(self, error: Mapping[str, str]) -> errors.FireOpdError:
@@ -164,7 +162,6 @@ class EngineProcess:
         )
 
     def _receive(self, until: float, deadline: float) -> dict[str, Any]:
-        assert self._connection is not None
         while b"\n" not in self._buffer:
             try:
                 data = self._connection.recv(65536)
@@ -174,7 +171,7 @@ class EngineProcess:
                 data = b""
             if data == b"":
                 self._process.close(grace=2)
-                raise EngineDied(f"engine {self.name} ended; end of {self._process.log}:\n{self._process.log_tail()}")
+                raise self._died()
             self._buffer += data or b""
             if b"\n" not in self._buffer:
                 self._check_alive(until, deadline)
@@ -183,12 +180,8 @@ class EngineProcess:
         return message
 
     def _check_alive(self, until: float, deadline: float) -> None:
-        status = self._process.exit_status
-        if status is not None:
-            raise EngineDied(
-                f"engine {self.name} ended with status {status}; "
-                f"end of {self._process.log}:\n{self._process.log_tail()}"
-            )
+        if self._process.exit_status is not None:
+            raise self._died()
         if time.monotonic() > until:
             self.close()
             raise EngineDied(
@@ -196,16 +189,30 @@ class EngineProcess:
                 f"see {self._process.log}"
             )
 
+    def _died(self) -> EngineDied:
+        status = self._process.exit_status
+        how = f"ended with status {status}" + (" (killed)" if status == 128 + signal.SIGKILL else "")
+        if out_of_memory_kills() > self._killed_before:
+            how += "; the kernel killed a process of this machine that was out of memory meanwhile"
+        return EngineDied(f"engine {self.name} {how}; end of {self._process.log}:\n{self._process.log_tail()}")
+
+
+def out_of_memory_kills() -> int:
+    """Processes that the kernel killed for want of memory since it started, in any container of this machine."""
+    lines = Path("/proc/vmstat").read_text().splitlines()
+    return next((int(line.split()[1]) for line in lines if line.startswith("oom_kill ")), 0)
+
 
 class ParentConnection:
-    """The engine's end of the socket.
+    """The engine's end of the line, taken from standard input; what the engine starts gets an empty one instead.
 
     The main thread works; a second one reads requests, so that a parent that is gone ends this process at once.
     """
 
     def __init__(self) -> None:
-        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self._socket.connect("\0" + os.environ[SOCKET_VARIABLE])
+        self._socket = socket.socket(fileno=os.dup(0))
+        with open(os.devnull, "rb") as empty:
+            os.dup2(empty.fileno(), 0)
         self._lines = self._socket.makefile("r")
         self._last_tick = 0.0
 

@@ -1,16 +1,20 @@
 """Before any model is loaded: do student and teachers mean the same thing by the same token ids?
 
 The teacher reads the student's tokens as they are, so ids must agree: of text, of special tokens, of end-of-sequence.
-Padded vocabularies may differ in size (151936 and 152064 rows in the Qwen family); the real ones may not.
+Padded vocabularies may differ in size (151936 and 152064 rows in the Qwen family); the real ones may not, but for
+tokens that were added beyond what some model has rows for (Gemma 3's text models have 262144 rows, its tokenizer
+262145 tokens): those take no part, and a prompt must not use them.
 """
 
 from collections.abc import Mapping
 from typing import Any
 
-from transformers import AutoConfig, PreTrainedConfig, PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase
 
 from fire_opd.errors import PreflightError
-from fire_opd.models import load_tokenizer, stop_tokens, vocab_size
+from fire_opd.models import load_tokenizer, shared_vocab, text_config
+from fire_opd.prompts.render import Renderer
+from fire_opd.prompts.stops import end_notes, named, named_ends, stop_tokens
 from fire_opd.spec import ModelSpec, RunSpec
 
 PROBES = (
@@ -27,29 +31,63 @@ _REMEDY = "use a teacher with the student's tokenizer"
 
 
 def preflight(spec: RunSpec) -> dict[str, Any]:
-    """Compare the student with each teacher.
+    """Compare the student with each teacher, and try its template.
 
     Prompts are rendered with the student's template for all; a teacher with another one is reported, not refused.
 
     Returns:
-        `vocab` (rows of the output matrix that are real), and in `same_template` for each teacher whether its chat
-        template is the student's.
+        `vocab` (ids below it mean something to all), `stop_token_ids` (where responses end), in `same_template`
+        for each teacher whether its chat template is the student's, and `notes`: what a reader should know.
 
     Raises:
         PreflightError: naming the tokens that differ, or a model that cannot hold prompt and response.
+        PromptError: the student's template cannot be used.
     """
-    student, vocab = load_tokenizer(spec.student), vocab_size(spec.student)
+    student, given = load_tokenizer(spec.student), spec.sampling.stop_token_ids
+    vocab = shared_vocab(spec)
+    _check_shape(spec, "the student", spec.student, student)
+    ends = stop_tokens(spec.student, given, student)
+    _check_ends(student, ends, vocab)
+    notes = Renderer.of(spec, student).notes()
+    notes += [] if given else end_notes("the student", named_ends(spec.student, student), student)
+    notes += _unused_notes("the student", student, vocab)
     same_template = {}
-    _check_shape(spec, "the student", spec.student, vocab)
     for name, teacher in spec.teachers.items():
         tokenizer = load_tokenizer(teacher)
-        _check_vocabulary(name, student.get_vocab(), tokenizer.get_vocab())
-        _check_special(name, student, tokenizer)
+        _check_vocabulary(name, _used(student, vocab), _used(tokenizer, vocab))
+        _check_special(name, student, tokenizer, vocab)
         _check_text(name, student, tokenizer)
-        _check_end(name, student, spec.student, teacher)
-        _check_shape(spec, f"teacher {name}", teacher, vocab)
+        _check_end(name, student, ends, stop_tokens(teacher, given, tokenizer))
+        _check_shape(spec, f"teacher {name}", teacher, tokenizer)
         same_template[name] = student.chat_template == tokenizer.chat_template
-    return {"vocab": vocab, "same_template": same_template}
+        notes += [] if given else end_notes(f"teacher {name}", named_ends(teacher, tokenizer), tokenizer)
+        notes += _unused_notes(f"teacher {name}", tokenizer, vocab)
+    return {"vocab": vocab, "stop_token_ids": ends, "same_template": same_template, "notes": notes}
+
+
+def _added(tokenizer: PreTrainedTokenizerBase, vocab: int) -> dict[str, int]:
+    """Tokens that were added to a tokenizer, and that not all models have: they take no part."""
+    return {str(token): i for i, token in tokenizer.added_tokens_decoder.items() if i >= vocab}
+
+
+def _used(tokenizer: PreTrainedTokenizerBase, vocab: int) -> dict[str, int]:
+    unused = _added(tokenizer, vocab)
+    return {token: i for token, i in tokenizer.get_vocab().items() if token not in unused}
+
+
+def _unused_notes(name: str, tokenizer: PreTrainedTokenizerBase, vocab: int) -> list[str]:
+    if not (unused := _added(tokenizer, vocab)):
+        return []
+    ids = sorted(unused.values())[:_SHOWN]
+    return [f"{name}: {len(unused)} added token(s) take no part, not all models have them: {named(tokenizer, ids)}"]
+
+
+def _check_ends(tokenizer: PreTrainedTokenizerBase, ends: list[int], vocab: int) -> None:
+    if min(ends) >= vocab:
+        raise PreflightError(
+            f"a response ends with {named(tokenizer, ends)}, but student and teachers share the ids below {vocab} "
+            "only, so nothing would ever end; resize the embeddings where it is missing, or set sampling.stop_token_ids"
+        )
 
 
 def _check_vocabulary(name: str, student: Mapping[str, int], teacher: Mapping[str, int]) -> None:
@@ -63,10 +101,10 @@ def _check_vocabulary(name: str, student: Mapping[str, int], teacher: Mapping[st
         )
 
 
-def _check_special(name: str, student: PreTrainedTokenizerBase, teacher: PreTrainedTokenizerBase) -> None:
+def _check_special(name: str, student: PreTrainedTokenizerBase, teacher: PreTrainedTokenizerBase, vocab: int) -> None:
     """Which tokens are special; their ids are part of the vocabulary."""
     ours, theirs = (
-        {token.content: i for i, token in tokenizer.added_tokens_decoder.items() if token.special}
+        {token.content: i for i, token in tokenizer.added_tokens_decoder.items() if token.special and i < vocab}
         for tokenizer in (student, teacher)
     )
     sides = {"the student": ours.items() - theirs.items(), f"teacher {name}": theirs.items() - ours.items()}
@@ -88,44 +126,33 @@ def _check_text(name: str, student: PreTrainedTokenizerBase, teacher: PreTrained
             )
             raise PreflightError(
                 f"student and teacher {name} split {text!r} differently from token {at} on: "
-                f"{_named(student, ours[at : at + _SHOWN])} / {_named(teacher, theirs[at : at + _SHOWN])}; {_REMEDY}"
+                f"{named(student, ours[at : at + _SHOWN])} / {named(teacher, theirs[at : at + _SHOWN])}; {_REMEDY}"
             )
 
 
-def _check_end(name: str, tokenizer: PreTrainedTokenizerBase, student: ModelSpec, teacher: ModelSpec) -> None:
-    ours, theirs = (sorted(stop_tokens(model.path, model.revision)) for model in (student, teacher))
+def _check_end(name: str, tokenizer: PreTrainedTokenizerBase, ours: list[int], theirs: list[int]) -> None:
     if ours != theirs:
         raise PreflightError(
-            f"student and teacher {name} end a response with different tokens: {_named(tokenizer, ours)} / "
-            f"{_named(tokenizer, theirs)}; a base student needs the eos_token_id of its instruct teacher in "
-            "generation_config.json"
+            f"student and teacher {name} end a response with different tokens: {named(tokenizer, ours)} / "
+            f"{named(tokenizer, theirs)}; give both the same eos_token_id in generation_config.json (a base student "
+            "that of its instruct teacher), or say in sampling.stop_token_ids which tokens end a response"
         )
 
 
-def _check_shape(spec: RunSpec, name: str, model: ModelSpec, vocab: int) -> None:
-    config = _config(model)
+def _check_shape(spec: RunSpec, name: str, model: ModelSpec, tokenizer: PreTrainedTokenizerBase) -> None:
+    config = text_config(model)
     longest = getattr(config, "max_position_embeddings", None)
     needed = spec.prompts.max_tokens + spec.sampling.max_tokens
     if longest is not None and needed > longest:
         raise PreflightError(
             f"{name} holds {longest} positions; prompts.max_tokens + sampling.max_tokens = {needed}; lower one of them"
         )
-    rows = getattr(config, "vocab_size", None)
-    if rows is not None and rows < vocab:
+    rows = config.vocab_size
+    if beyond := sorted(i for i in _used(tokenizer, rows).values() if i >= rows):
         raise PreflightError(
-            f"{name} has an output matrix of {rows} rows for a tokenizer of {vocab} tokens; resize its embeddings"
+            f"{name} has an output matrix of {rows} rows for a tokenizer of {max(beyond) + 1} tokens, among them "
+            f"{named(tokenizer, beyond[:_SHOWN])}; resize its embeddings, or take the tokenizer that belongs to it"
         )
-
-
-def _config(model: ModelSpec) -> PreTrainedConfig:
-    config = AutoConfig.from_pretrained(model.path, revision=model.revision, trust_remote_code=model.trust_remote_code)
-    text: PreTrainedConfig = config.get_text_config()
-    return text
-
-
-def _named(tokenizer: PreTrainedTokenizerBase, ids: list[int]) -> str:
-    tokens = tokenizer.convert_ids_to_tokens(ids)
-    return ", ".join(f"{token!r} ({i})" for token, i in zip(tokens, ids, strict=True)) or "nothing"
 
 
 def _id(vocabulary: Mapping[str, int], token: str) -> str:

@@ -1,119 +1,183 @@
 """One round's scores: each trajectory by its teacher and by the student that sampled it.
 
-All values are of the untempered distribution: the spec holds sampling to temperature 1. Micro-batches depend on the
-lengths alone, so equal rollouts give equal bytes in any process, new or resident.
+All values are of the untempered distribution: the spec holds sampling to temperature 1.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pyarrow as pa
 import torch
 from numpy.typing import NDArray
 
-from fire_opd.errors import ArtifactError, MismatchError, PreflightError
-from fire_opd.fire.ragged import Offsets, flatten, spread
-from fire_opd.head import Policy, collate, plan
+from fire_opd.errors import ArtifactError, MismatchError
+from fire_opd.fire.ragged import Offsets, flatten, segment_sum, spread
+from fire_opd.head import TeacherReader
 from fire_opd.records import ROLLOUT, SCORE, read_table, write_table
 from fire_opd.runtime.tick import Tick
+from fire_opd.scores.distribution import TEACHER_VALUES
+from fire_opd.scores.passes import IDS, Values, forward, progress, read_round
 from fire_opd.scores.scorer import Scorer
-from fire_opd.spec import RunSpec
+from fire_opd.spec import Divergence, RunSpec
+from fire_opd.spec.method import ScoreColumn
 
-Values = NDArray[np.float32]  # one number a response token, rows laid end to end
-_IDS = ("round", "prompt", "sample", "teacher")
-_LISTS = ("prompt_ids", "response_ids", "engine_logprobs")
-_KINDS = ("teacher_logprobs", "teacher_entropies", "student_logprobs", "student_entropies")
+_ENGINE = ("engine_logprobs",)
+_NUMBERS = ("divergences", "reference_logprobs")  # a number a token, of the columns that only some methods need
+_KINDS = (*TEACHER_VALUES, "student_logprobs", "student_entropies")
 
 
-def score_round(scorer: Scorer, spec: RunSpec, rollouts: Path, out: Path, tick: Tick) -> dict[str, Any]:
-    """Write `scores.parquet` into `out`, in the order of the rollouts.
+def score_round(
+    scorer: Scorer,
+    spec: RunSpec,
+    rollouts: Path,
+    out: Path,
+    tick: Tick,
+    distribution: Path | None = None,
+    more: Sequence[ScoreColumn] = (),
+    correct: Sequence[bool] | None = None,
+) -> dict[str, Any]:
+    """Score a whole round and write its table: `score_rows`, then `write_scores`, whose metrics it returns."""
+    scores = score_rows(scorer, rollouts, slice(None), tick, distribution, more)
+    return write_scores(scores, spec, rollouts, out, correct)
+
+
+def score_rows(
+    scorer: Scorer,
+    rollouts: Path,
+    rows: slice,
+    tick: Tick,
+    distribution: Path | None = None,
+    more: Sequence[ScoreColumn] = (),
+) -> pa.Table:
+    """Score these rows of a round's rollouts, in their order.
 
     The student's values come from this forward pass and never from the sampling engine, whose own log-probs serve to
     measure how far the two disagree.
 
     Args:
         scorer: holds the student that sampled.
-        spec: `scoring` and `teachers`.
         rollouts: directory with rollouts.parquet.
-        out: directory to write into.
-        tick: called after each micro-batch with trajectories done, of twice their number.
-
-    Returns:
-        Means over response tokens, nat: `teacher_logprob`, `teacher_entropy`, `student_logprob`, `student_entropy`,
-        `reverse_kl` (student minus teacher log-prob, the k1 estimate), and the same for each teacher in `by_teacher`;
-        `mismatch`, `mismatch_max` (|scorer - engine| log-prob) and `mismatch_kl` (k3 estimate).
+        rows: of its table; micro-batches are planned over these alone.
+        tick: called after each micro-batch with trajectories done, of as many times their number as there are passes.
+        distribution: what `keep_distribution` wrote for these rows: the teachers' values are then taken from it.
+        more: columns besides that the run asks for: `divergences` (needs `distribution`), `reference_logprobs`,
+            `logprobs_by_teacher`. The grader's verdicts, `correct`, are added to the whole table.
 
     Raises:
         PreflightError: a rollout names a teacher that the spec does not have.
         ArtifactError: a response holds a token beyond the shared vocabulary.
+    """
+    table, tokens, names = read_round(rollouts, scorer, rows)
+    response_T, offsets = tokens["response_ids"]
+    others = {name: np.flatnonzero(names != name) for name in scorer.teachers if "logprobs_by_teacher" in more}
+    referred = scorer.reference if "reference_logprobs" in more else None
+    passes = len(table) * (3 if referred else 2)
+    advance = progress(tick, passes + sum(map(len, others.values())))
+    columns = {kind: np.empty(len(response_T), np.float32) for kind in _KINDS}
+    if distribution:
+        for kind in TEACHER_VALUES:
+            columns[kind] = np.load(distribution / f"{kind}.npy")
+        advance(len(table))
+    else:
+        into = columns["teacher_logprobs"], columns["teacher_entropies"]
+        for name, policy in scorer.teachers.items():
+            forward(scorer, policy, tokens, np.flatnonzero(names == name), into, advance)
+    everything = np.arange(len(table))
+    into = columns["student_logprobs"], columns["student_entropies"]
+    if "divergences" in more and distribution:
+        columns["divergences"] = np.empty(len(response_T), np.float32)
+        options = _divergence_options(scorer, distribution, names.tolist(), offsets)
+        forward(scorer, scorer.student, tokens, everything, (*into, columns["divergences"]), advance, options=options)
+    else:
+        forward(scorer, scorer.student, tokens, everything, into, advance)
+    unused = np.empty(len(response_T), np.float32)
+    if referred is not None:
+        columns["reference_logprobs"] = np.empty(len(response_T), np.float32)
+        forward(scorer, referred, tokens, everything, (columns["reference_logprobs"], unused), advance)
+    by_teacher = {name: columns["teacher_logprobs"].copy() for name in others}
+    for name, foreign in others.items():  # those of its own rows are there
+        forward(scorer, scorer.teachers[name], tokens, foreign, (by_teacher[name], unused), advance)
+    begins = pa.array(offsets, pa.int32())
+    lists = {name: pa.ListArray.from_arrays(begins, pa.array(values_T)) for name, values_T in columns.items()}
+    if by_teacher:
+        lists["logprobs_by_teacher"] = _maps(by_teacher, offsets)
+    absent = {name: pa.nulls(len(table), SCORE.field(name).type) for name in get_args(ScoreColumn) if name not in lists}
+    return pa.table({**{n: table[n] for n in IDS}, **lists, **absent}).select(SCORE.names)
+
+
+def write_scores(
+    scores: pa.Table, spec: RunSpec, rollouts: Path, out: Path, correct: Sequence[bool] | None = None
+) -> dict[str, Any]:
+    """Write the whole table of a round as `scores.parquet` into `out`.
+
+    Args:
+        scores: a row a rollout, in their order.
+        spec: `scoring` and `teachers`.
+        rollouts: directory with rollouts.parquet.
+        out: directory to write into.
+        correct: the grader's verdict on each rollout, for the column of that name.
+
+    Returns:
+        Means over response tokens, nat: `teacher_logprob`, `teacher_entropy`, `student_logprob`, `student_entropy`,
+        `reverse_kl` (student minus teacher log-prob, the k1 estimate), and the same for each teacher in `by_teacher`;
+        `mismatch`, `mismatch_max` (|scorer - engine| log-prob) and `mismatch_kl` (k3 estimate). All without the
+        trajectories that have a score which is not finite, whose number is `not_finite`.
+
+    Raises:
+        ArtifactError: no trajectory has finite scores.
         MismatchError: engine and scorer disagree by more than `scoring.max_mismatch`; nothing is written.
     """
-    table = read_table(rollouts / "rollouts.parquet", ROLLOUT, (*_IDS, *_LISTS))
-    tokens = {name: flatten(table[name]) for name in _LISTS}
-    response_T, offsets = tokens["response_ids"]
-    names = np.array(table["teacher"].to_pylist(), dtype=object)
-    _check_teachers(rollouts, names, scorer)
-    _check_tokens(rollouts, response_T, scorer.vocab)
-    total, done = 2 * len(table), 0
-
-    def advance(rows: int) -> None:
-        nonlocal done
-        done += rows
-        tick(done, total)
-
-    tick(0, total)
-    columns = {kind: np.empty(len(response_T), np.float32) for kind in _KINDS}
-    passes = [("teacher", policy, np.flatnonzero(names == name)) for name, policy in scorer.teachers.items()]
-    passes.append(("student", scorer.student, np.arange(len(table))))
-    for kind, policy, rows in passes:
-        into = columns[f"{kind}_logprobs"], columns[f"{kind}_entropies"]
-        _forward(scorer, policy, tokens, rows, into, advance)
-    metrics = _metrics(columns, spread(names, offsets), sorted(scorer.teachers))
-    metrics |= _mismatch(columns["student_logprobs"], tokens["engine_logprobs"][0], spec)
-    lists = {kind: pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), pa.array(columns[kind])) for kind in _KINDS}
-    write_table(out / "scores.parquet", pa.table({**{n: table[n] for n in _IDS}, **lists}), SCORE)
+    engine_T, offsets = flatten(read_table(rollouts / "rollouts.parquet", ROLLOUT, _ENGINE)["engine_logprobs"])
+    asked = [name for name in _NUMBERS if scores[name].null_count < len(scores)]
+    columns = {name: flatten(scores[name])[0] for name in (*_KINDS, *asked)}
+    names = np.array(scores["teacher"].to_pylist(), dtype=object)
+    finite_T, broken = _finite(columns, offsets, spec)
+    told = {kind: values_T[finite_T] for kind, values_T in columns.items()}
+    metrics = _metrics(told, spread(names, offsets)[finite_T], sorted(spec.teachers))
+    metrics |= _mismatch(told["student_logprobs"], engine_T[finite_T], spec)
+    metrics |= {"not_finite": broken}
+    if correct is not None:
+        place = SCORE.get_field_index("correct")
+        scores = scores.set_column(place, "correct", pa.array(correct, pa.bool_()))
+        metrics |= {"correct": float(np.mean(correct)) if correct else 0.0}
+    write_table(out / "scores.parquet", scores, SCORE)
     return metrics
 
 
-@torch.no_grad()
-def _forward(
-    scorer: Scorer,
-    policy: Policy,
-    tokens: Mapping[str, tuple[NDArray[Any], Offsets]],
-    rows: NDArray[np.int64],
-    into: tuple[Values, Values],
-    advance: Callable[[int], None],
-) -> None:
-    """Write log-probs and entropies of the response tokens of `rows` to their places in `into`."""
-    scoring = scorer.spec.scoring
-    (prompt_T, prompts), (response_T, responses) = tokens["prompt_ids"], tokens["response_ids"]
-    for group in plan((np.diff(prompts) + np.diff(responses))[rows].tolist(), scoring.token_budget):
-        parts = [(slice(*prompts[row : row + 2]), slice(*responses[row : row + 2])) for row in rows[group]]
-        batch = collate([(prompt_T[prompt].tolist(), response_T[response].tolist()) for prompt, response in parts])
-        values = policy(batch.to(scorer.device), chunk=scoring.head_chunk, vocab=scorer.vocab)
-        for column, value_N in zip(into, values, strict=True):
-            split = value_N.float().cpu().split(batch.lengths)
-            for (_, response), value in zip(parts, split, strict=True):
-                column[response] = value.numpy()
-        advance(len(group))
+def _maps(by_name: Mapping[str, Values], offsets: Offsets) -> pa.MapArray:
+    """For each trajectory the values of its tokens by name, names in the same order everywhere."""
+    B, K = len(offsets) - 1, len(by_name)
+    values = np.concatenate(list(by_name.values()))
+    places = np.arange(K)[None, :] * offsets[-1] + offsets[:-1, None]  # [B, K], where each list begins
+    counts = np.repeat(np.diff(offsets), K)
+    ends = np.concatenate([[0], np.cumsum(counts)])
+    order = np.repeat(places.ravel() - ends[:-1], counts) + np.arange(ends[-1])
+    lists = pa.ListArray.from_arrays(pa.array(ends, pa.int32()), pa.array(values[order]))
+    return pa.MapArray.from_arrays(pa.array(np.arange(B + 1) * K, pa.int32()), pa.array(list(by_name) * B), lists)
 
 
-def _check_teachers(rollouts: Path, names: NDArray[Any], scorer: Scorer) -> None:
-    unknown = {str(name) for name in names} - set(scorer.teachers)
-    if unknown:
-        raise PreflightError(f"{rollouts}: no teacher {sorted(unknown)}; the spec has {sorted(scorer.teachers)}")
+def _divergence_options(
+    scorer: Scorer, distribution: Path, teachers: list[str], offsets: Offsets
+) -> Callable[[list[int]], dict[str, Any]]:
+    """What the head needs for the reverse KL of a micro-batch's rows to their teachers."""
+    dtypes = {name: getattr(torch, teacher.dtype) for name, teacher in scorer.spec.teachers.items()}
+    of_round: dict[str, Any] = {"vocab": scorer.vocab, "teachers": teachers, "lengths": np.diff(offsets)}
+    reader = TeacherReader(distribution, scorer.device, dtypes, **of_round)
+    return lambda rows: {"divergence": Divergence("reverse_kl"), "teacher": reader.rows(rows)}
 
 
-def _check_tokens(rollouts: Path, response_T: NDArray[Any], vocab: int) -> None:
-    """A padded row of the output matrix can be sampled, but no model gives it a meaning."""
-    if len(response_T) and not 0 <= response_T.min() <= response_T.max() < vocab:
-        bad = sorted({int(token) for token in response_T if not 0 <= token < vocab})
+def _finite(columns: Mapping[str, Values], offsets: Offsets, spec: RunSpec) -> tuple[NDArray[np.bool_], int]:
+    """Which tokens are of trajectories with finite scores only, and how many trajectories are not."""
+    with np.errstate(invalid="ignore"):
+        finite = np.isfinite(sum(segment_sum(values_T, offsets) for values_T in columns.values()))
+    if len(finite) and not finite.any():
         raise ArtifactError(
-            f"{rollouts}: responses hold token(s) {bad[:5]}, but student and teachers share the ids below {vocab}; the "
-            "engine sampled from rows that only pad the output matrix: cut it to the tokenizer's size in the student"
+            f"no trajectory of this round has finite scores: a model gives NaN or infinite log-probs in "
+            f"{spec.student.dtype}; look at its weights, or score in float32"
         )
+    return spread(finite, offsets), int((~finite).sum())
 
 
 def _metrics(columns: Mapping[str, Values], name_T: NDArray[Any], teachers: list[str]) -> dict[str, Any]:

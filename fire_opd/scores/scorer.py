@@ -3,15 +3,15 @@
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file
 from torch import Tensor
 
 from fire_opd.errors import ArtifactError
-from fire_opd.head import Policy, collate, load_model
+from fire_opd.head import Policy, Unadapted, add_adapter, check_policy, checkpoint_weights, collate, load_model
+from fire_opd.head.adapter import held_adapter, read_adapter, take_adapter
 from fire_opd.head.probes import noise_floor, prove_fresh, read_probes
-from fire_opd.models import vocab_size
+from fire_opd.models import shared_vocab
 from fire_opd.runtime import failpoints
-from fire_opd.spec import RunSpec
+from fire_opd.spec import ModelSpec, RunSpec, StudentSpec
 
 
 class Scorer:
@@ -19,16 +19,24 @@ class Scorer:
 
     Attributes:
         teachers: a policy for each name in the spec.
+        reference: the first student, where the method asks for it. If an adapter is trained, it is the student with
+            its adapter off, and so is a teacher that is the same model.
         student: the policy whose weights `load_student` replaces.
-        vocab: real size of the shared vocabulary.
+        vocab: ids that student and teachers share.
     """
 
     def __init__(self, spec: RunSpec) -> None:
         self.spec = spec
         self.device = spec.placement.device
-        self.vocab = vocab_size(spec.student)
-        self.teachers = {n: Policy(load_model(t, self.device)).eval() for n, t in spec.teachers.items()}
-        self.student = Policy(load_model(spec.student, self.device)).eval()
+        self.vocab = shared_vocab(spec)
+        self.student = self._load(spec.student)
+        base = Unadapted(self.student) if spec.student.adapted else None
+        self.teachers = {
+            name: base if base and _same(teacher, spec.student) else self._load(teacher)
+            for name, teacher in spec.teachers.items()
+        }
+        referred = "reference_logprobs" in spec.score_columns
+        self.reference = (base or self._load(spec.student)) if referred else None
 
     def load_student(self, checkpoint: Path, previous: Path | None) -> None:
         """Replace the student's weights in place, and prove it.
@@ -50,6 +58,14 @@ class Scorer:
         old = read_probes(previous) if previous else None
         prove_fresh(self._probe(probes.tokens), probes, old, floor, lambda: self._equals(checkpoint))
 
+    def _load(self, model: ModelSpec) -> Policy:
+        loaded = load_model(model, self.device)
+        if isinstance(model, StudentSpec) and model.adapted:
+            add_adapter(loaded, model.adapter)
+        policy = Policy(loaded).eval()
+        check_policy(policy, model.path, model.dtype, self.vocab)
+        return policy
+
     def sleep(self) -> None:
         """Move the models to host memory."""
         self._move("cpu")
@@ -59,27 +75,18 @@ class Scorer:
         self._move(self.device)
 
     def _move(self, device: str) -> None:
-        for policy in (*self.teachers.values(), self.student):
-            policy.to(device)
+        for policy in (*self.teachers.values(), self.student, self.reference):
+            if policy is not None:
+                policy.to(device)
         if self.device == "cuda":
             torch.cuda.empty_cache()
 
     def _take(self, checkpoint: Path) -> None:
         """Copy the checkpoint's weights into the student; nothing is copied unless all of them fit."""
-        weights, state = _read_weights(checkpoint), self.student.model.state_dict()
-        tied = set(getattr(self.student.model, "all_tied_weights_keys", None) or ())
-        missing = [name for name in state if name not in weights and name not in tied]
-        unexpected = [name for name in weights if name not in state]
-        shapes = {name: (list(weights[name].shape), list(state[name].shape)) for name in weights if name in state}
-        differ = [
-            f"{name} is {found}, not {expected}" for name, (found, expected) in shapes.items() if found != expected
-        ]
-        if missing or unexpected or differ:
-            raise ArtifactError(
-                f"{checkpoint}: does not fit the student: missing {missing[:5]}, unexpected {unexpected[:5]}, "
-                f"of another shape {differ[:5]}; was it written by a run with another student?"
-            )
-        self.student.model.load_state_dict(weights, strict=False)
+        if self.spec.student.adapted:
+            take_adapter(self.student.model, self._weights(checkpoint))
+        else:
+            self.student.model.load_state_dict(self._weights(checkpoint))
 
     @torch.no_grad()
     def _probe(self, tokens: list[list[int]]) -> list[list[float]]:
@@ -88,12 +95,17 @@ class Scorer:
         return [part.tolist() for part in logprob_N.float().cpu().split(batch.lengths)]
 
     def _equals(self, checkpoint: Path) -> bool:
-        state = self.student.model.state_dict()
-        return all(
-            torch.equal(state[name].cpu(), value.to(state[name].dtype))
-            for name, value in _read_weights(checkpoint).items()
-        )
+        model = self.student.model
+        held = held_adapter(model) if self.spec.student.adapted else model.state_dict()
+        return all(torch.equal(held[name].cpu(), value) for name, value in self._weights(checkpoint).items())
+
+    def _weights(self, checkpoint: Path) -> dict[str, Tensor]:
+        """What a checkpoint has of the student: all its weights, or its adapter's."""
+        if self.spec.student.adapted:
+            return read_adapter(self.student.model, checkpoint)
+        return checkpoint_weights(self.spec.student, checkpoint, self.student.model)
 
 
-def _read_weights(checkpoint: Path) -> dict[str, Tensor]:
-    return {name: value for file in sorted(checkpoint.glob("*.safetensors")) for name, value in load_file(file).items()}
+def _same(one: ModelSpec, other: ModelSpec) -> bool:
+    """Whether two models are one: files, precision and attention."""
+    return all(getattr(one, field) == getattr(other, field) for field in ModelSpec.model_fields)

@@ -1,8 +1,10 @@
 """What a run is: one frozen model, importable without torch. Defaults are the paper's recipe."""
 
-from fire_opd.spec.checks import check_models, check_prompts
+from fire_opd.spec.adapter import AdapterSpec
 from fire_opd.spec.gate import GateSpec
 from fire_opd.spec.load import dump_spec, input_parts, load_params, load_spec, map_paths, read_spec, spec_values
+from fire_opd.spec.loggers import LoggersSpec
+from fire_opd.spec.method import Divergence, MethodSpec
 from fire_opd.spec.model import (
     Device,
     EvaluationSpec,
@@ -17,31 +19,37 @@ from fire_opd.spec.model import (
     SamplingSpec,
     ScoringSpec,
     StorageSpec,
+    StudentSpec,
     TeacherSpec,
     TrainSpec,
     WeightsSpec,
 )
+from fire_opd.spec.rules import RulesSpec
 
 __all__ = [
+    "AdapterSpec",
     "Device",
+    "Divergence",
     "EvaluationSpec",
     "FilterSpec",
     "GateSpec",
+    "LoggersSpec",
     "LossSpec",
+    "MethodSpec",
     "ModelSpec",
     "PlacementSpec",
     "PromptsSpec",
     "RolePlacement",
     "RoundsSpec",
+    "RulesSpec",
     "RunSpec",
     "SamplingSpec",
     "ScoringSpec",
     "StorageSpec",
+    "StudentSpec",
     "TeacherSpec",
     "TrainSpec",
     "WeightsSpec",
-    "check_models",
-    "check_prompts",
     "dump_spec",
     "input_parts",
     "load_params",

@@ -1,5 +1,6 @@
 """Read a spec from YAML with `a.b=value` overrides, and write the resolved one."""
 
+import os
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from pydantic import ValidationError
 from pydantic_core import to_jsonable_python
 
 from fire_opd.errors import SpecError
+from fire_opd.spec.explain import explain, parse_yaml
 from fire_opd.spec.model import FieldPath, RunSpec
 
 _PRESETS = Path(__file__).parent / "presets"
@@ -17,19 +19,14 @@ _PRESETS = Path(__file__).parent / "presets"
 def load_spec(path: str | Path, overrides: Sequence[str] = ()) -> RunSpec:
     """Read the YAML file at `path` and apply `overrides` such as `train.lr=2e-6` (values are YAML).
 
+    Local paths in it are relative to its folder, those in overrides to the working directory; the result has absolute
+    ones. `~` is the user's home. URLs and hub ids stay as they are.
+
     Raises:
         SpecError: the file is not a mapping, an override is malformed, or a field is unknown or contradictory.
     """
     path = Path(path)
-    try:
-        values = yaml.safe_load(path.read_text())
-    except (OSError, yaml.YAMLError) as error:
-        raise SpecError(f"{path}: cannot be read as YAML: {error}") from error
-    if not isinstance(values, dict):
-        raise SpecError(f"{path}: expected a mapping of spec fields, found {type(values).__name__}")
-    for override in overrides:
-        _apply(values, override)
-    return _validated(path, values)
+    return _resolved(path, read_mapping(path), overrides, path.absolute().parent)
 
 
 def load_params(path: Path) -> RunSpec:
@@ -38,11 +35,8 @@ def load_params(path: Path) -> RunSpec:
     Raises:
         SpecError: as `load_spec`.
     """
-    try:
-        values = yaml.safe_load(path.read_text())
-    except (OSError, yaml.YAMLError) as error:
-        raise SpecError(f"{path}: cannot be read as YAML: {error}") from error
-    if not isinstance(values, dict) or not isinstance(values.get("spec"), dict):
+    values = read_mapping(path)
+    if not isinstance(values.get("spec"), dict):
         raise SpecError(f"{path}: expected a mapping with the field `spec`")
     spec = _validated(path, values["spec"])
     return map_paths(spec, lambda _, given: str(path.parent / given) if given.startswith("./") else given)
@@ -69,11 +63,13 @@ def read_spec(name: str, overrides: Sequence[str] = ()) -> RunSpec:
     Raises:
         SpecError: there is no such preset or file; and as `load_spec`.
     """
-    path = Path(name) if Path(name).suffix in (".yaml", ".yml") else _PRESETS / f"{name}.yaml"
-    if not path.is_file():
+    preset, file = _PRESETS / f"{name}.yaml", Path(name).expanduser()
+    if preset.parent == _PRESETS and preset.is_file():
+        return _resolved(preset, read_mapping(preset), overrides, Path.cwd())
+    if not file.is_file():
         known = ", ".join(sorted(preset.stem for preset in _PRESETS.glob("*.yaml")))
         raise SpecError(f"{name}: no such spec file or preset; presets: {known}")
-    return load_spec(path, overrides)
+    return load_spec(file, overrides)
 
 
 def dump_spec(spec: RunSpec) -> str:
@@ -89,11 +85,60 @@ def spec_values(spec: RunSpec, fields: Iterable[FieldPath]) -> dict[str, Any]:
     return {field: to_jsonable_python(_lookup(spec, field.split("."))) for field in fields}
 
 
+def read_mapping(
+    path: Path, what: str = "spec fields", example: str = "`fire-opd show-config` prints one"
+) -> dict[str, Any]:
+    """The mapping in a YAML file.
+
+    Args:
+        path: the file.
+        what: is expected in it.
+        example: where one is found.
+
+    Raises:
+        SpecError: the file cannot be read, or holds something else.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise SpecError(f"{path}: is not UTF-8 (byte {error.start}); save it as UTF-8") from error
+    except OSError as error:
+        raise SpecError(f"{path}: cannot be read: {error.strerror or error}") from error
+    values = parse_yaml(text, str(path))
+    if values is None:
+        raise SpecError(f"{path}: is empty; expected a mapping of {what} ({example})")
+    if not isinstance(values, dict):
+        raise SpecError(f"{path}: expected a mapping of {what}, found {type(values).__name__}")
+    return values
+
+
+def _resolved(path: Path, values: dict[str, Any], overrides: Sequence[str], folder: Path) -> RunSpec:
+    for override in overrides:
+        apply_override(values, override)
+    given = {override.partition("=")[0] for override in overrides}
+    spec = _validated(path, values)
+
+    def absolute(field: FieldPath, name: str) -> str:
+        hub = field not in ("prompts.path", "evaluation.path") and _lookup(spec, field.split(".")[:-1]).revision
+        return _absolute(name, Path.cwd() if field in given else folder, may_be_hub_id=bool(hub))
+
+    return map_paths(spec, absolute)
+
+
+def _absolute(name: str, folder: Path, *, may_be_hub_id: bool) -> str:
+    """A local path made absolute; a pinned `org/name` is a hub id unless there is such a directory."""
+    if "://" in name:
+        return name
+    local = folder / Path(name).expanduser()
+    hub_id = may_be_hub_id and name.count("/") == 1 and not name.startswith(("/", ".", "~")) and not local.exists()
+    return name if hub_id else os.path.normpath(local)
+
+
 def _validated(path: Path, values: dict[str, Any]) -> RunSpec:
     try:
         return RunSpec.model_validate(values)
     except ValidationError as error:
-        raise SpecError(_explain(path, error)) from None
+        raise SpecError(explain(str(path), error)) from None
 
 
 def _lookup(value: Any, keys: list[str]) -> Any:
@@ -104,9 +149,14 @@ def _lookup(value: Any, keys: list[str]) -> Any:
     return value
 
 
-def _apply(values: dict[str, Any], override: str) -> None:
+def apply_override(values: dict[str, Any], override: str) -> None:
+    """Set the field that an override such as `train.lr=2e-6` names.
+
+    Raises:
+        SpecError: it is malformed.
+    """
     path, equals, text = override.partition("=")
-    if not equals or not path:
+    if not equals or not all(path.split(".")):
         raise SpecError(f"override {override!r}: expected field=value, such as train.lr=2e-6")
     *parents, leaf = path.split(".")
     part = values
@@ -114,23 +164,14 @@ def _apply(values: dict[str, Any], override: str) -> None:
         part = part.setdefault(key, {})
         if not isinstance(part, dict):
             raise SpecError(f"override {override!r}: {key!r} is a value and has no fields")
-    part[leaf] = _value(text)
+    part[leaf] = _value(text, override)
 
 
-def _value(text: str) -> Any:
-    value = yaml.safe_load(text)
+def _value(text: str, override: str) -> Any:
+    value = parse_yaml(text, f"override {override!r}")
     if isinstance(value, str):  # YAML 1.1 reads 2e-6 as a string
         try:
             return float(value)
         except ValueError:
             return value
     return value
-
-
-def _explain(path: Path, error: ValidationError) -> str:
-    lines = [f"{path}: {error.error_count()} problem(s)"]
-    for item in error.errors():
-        field = ".".join(str(part) for part in item["loc"])
-        found = "" if item["type"] in ("missing", "value_error") else f" (found {item['input']!r})"
-        lines.append(f"  {field + ': ' if field else ''}{item['msg'].removeprefix('Value error, ')}{found}")
-    return "\n".join(lines)

@@ -1,28 +1,40 @@
 """The specification of a run. Class defaults are the recipe of arXiv 2606.02684; presets are YAML files beside it.
 
 Every field is a plain value, a list or a nested model (no unions of models), so that a form can show all of it.
-Contradictions are refused here, before any engine starts; what needs the models' files is in `checks.py`.
+Contradictions are refused here, before any engine starts; what needs files is in `fire_opd.checks`.
 """
 
-from typing import Annotated, Literal, Self
+import datetime
+import re
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
+
+from fire_opd.spec.adapter import AdapterSpec
+from fire_opd.spec.loggers import LoggersSpec
+from fire_opd.spec.method import FILTERED, FIRST_STUDENT, MethodSpec, ScoreColumn, fill_by_method
+from fire_opd.spec.part import Part
+from fire_opd.spec.placement import unusable
+from fire_opd.spec.rules import RulesSpec
 
 Device = Literal["cpu", "cuda"]
 Dtype = Literal["float32", "bfloat16"]
+Attention = Literal["auto", "eager", "sdpa", "flash_attention_2"]
 Scope = Literal["batch", "teacher", "micro_batch"]
+# Fields of a prompt set, each with the name of the column that holds it, or a dotted path into one.
+Columns = dict[Literal["prompt", "answer", "domain", "teacher", "id"], Annotated[str, Field(min_length=1)]]
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, protected_namespaces=())
-
-
-class ModelSpec(_Part):
+class ModelSpec(Part):
     """A Hugging Face model directory, or a hub id with a pinned revision. Safetensors only."""
 
     path: str = Field(description="Local model directory or hub id.")
     revision: str | None = Field(None, description="Pinned revision; required for a hub id.")
     dtype: Dtype = Field("bfloat16", description="Precision in which the model is sampled, scored and trained.")
+    attention: Attention = Field(
+        "auto",
+        description="Attention in scores and training; auto: sdpa, or eager where a family needs it.",
+    )
     trust_remote_code: bool = Field(False, description="Run code shipped with the model; needs a pinned revision.")
 
     @model_validator(mode="after")
@@ -32,38 +44,66 @@ class ModelSpec(_Part):
         return self
 
 
+class StudentSpec(ModelSpec):
+    """The model that learns: all of its weights, or an adapter on them."""
+
+    adapter: AdapterSpec = Field(default_factory=AdapterSpec)
+
+    @property
+    def adapted(self) -> bool:
+        """Whether an adapter is trained and the weights stay as they are."""
+        return self.adapter.rank is not None
+
+
 class TeacherSpec(ModelSpec):
     """A teacher and the prompt domains it serves. An empty list serves every prompt that no other teacher claims."""
 
     domains: list[str] = Field(default_factory=list, description="Domains routed to this teacher; empty = all others.")
 
 
-class PromptsSpec(_Part):
-    """The training prompt set and how it is checked."""
+class PromptsSpec(Part):
+    """The training prompt set, how it is put to the models, and how it is checked."""
 
-    path: str = Field(description="JSONL or Parquet file, local or any fsspec URL.")
+    path: str = Field(description="JSON Lines, JSON, Parquet or Arrow: a file, folder or glob, local or an fsspec URL.")
+    columns: Columns = Field(default_factory=dict, description="Names of its columns: {prompt: question, answer: …}.")
+    system: str | None = Field(
+        None, min_length=1, description="System message of prompts that have none, here and held out."
+    )
+    suffix: str = Field(
+        "", description="What the last user message ends with, here and held out: a request for \\boxed{}."
+    )
     max_tokens: int = Field(2048, ge=1, description="Longest prompt in tokens, chat template included.")
     too_long: Literal["error", "drop"] = Field("error", description="What to do with longer prompts (counted).")
     duplicates: Literal["drop", "keep", "error"] = Field("drop", description="What to do with equal prompts (counted).")
     overlap: Literal["error", "drop"] = Field("error", description="What to do with prompts of the evaluation set.")
     template: Literal["chat", "raw"] = Field("chat", description="Render with the tokenizer's chat template, or as is.")
     thinking: bool = Field(False, description="Passed to templates that know `enable_thinking`.")
+    date: datetime.date = Field(
+        datetime.date(2024, 7, 26),
+        description="Told to templates that ask for today's date; Llama 3's own date for where there is no clock.",
+    )
 
 
-class SamplingSpec(_Part):
+class SamplingSpec(Part):
     """How the student samples its rollouts. The method needs the untruncated distribution at temperature 1."""
 
     n: int = Field(1, ge=1, description="Rollouts a prompt.")
     temperature: float = Field(1.0, gt=0, description="Must be 1; evaluation has one of its own.")
     top_p: float = Field(1.0, gt=0, le=1)
     max_tokens: int = Field(16384, ge=1, description="Longest response in tokens.")
+    stop_token_ids: list[Annotated[int, Field(ge=0)]] | None = Field(
+        None, min_length=1, description="Tokens that end a response; empty = those that the models' files name."
+    )
     truncated: Literal["keep", "drop", "mask"] = Field(
         "keep",
         description="Rollouts cut at max_tokens: train on them, drop them before the filter, or mask them in the loss.",
     )
+    looping: Literal["keep", "drop", "mask"] = Field(
+        "keep", description="Rollouts that end in a loop, of a token or of whole sentences: likewise."
+    )
 
 
-class ScoringSpec(_Part):
+class ScoringSpec(Part):
     """Log-probs and entropies of teacher and student."""
 
     token_budget: int = Field(16384, ge=1, description="Padded tokens a forward pass.")
@@ -73,7 +113,7 @@ class ScoringSpec(_Part):
     )
 
 
-class FilterSpec(_Part):
+class FilterSpec(Part):
     """Trajectory filter: drop the lowest percentile of the teacher's mean log-prob."""
 
     percentile: int = Field(20, ge=0, lt=100, description="Percent dropped; 0 keeps all.")
@@ -81,7 +121,7 @@ class FilterSpec(_Part):
     micro_batch: int | None = Field(None, ge=1, description="Rollouts a block for scope micro_batch.")
 
 
-class WeightsSpec(_Part):
+class WeightsSpec(Part):
     """Token weights (1 + alpha * teacher confidence)(1 + beta * student confusion), mean 1 a trajectory."""
 
     alpha: float = Field(1.0, ge=0)
@@ -91,8 +131,13 @@ class WeightsSpec(_Part):
     maximum: Literal["max", "p99"] = Field("max", description="p99 resists a single outlier token.")
 
 
-class LossSpec(_Part):
-    """The clipped policy-gradient loss on the weighted advantages."""
+class LossSpec(Part):
+    """The clipped policy-gradient loss on the weighted advantages, and options for all methods, off unless given.
+
+    Whose idea each is: `tis_cap`, F. Yao and others, 2025, as in verl; `dual_clip`, arXiv 1912.09729; `max_gap`,
+    Uni-OPD (2605.03677); `first_tokens`, on-policy distillation on prefixes (2602.15260); `reference_kl`, the penalty
+    of RLHF (2203.02155).
+    """
 
     clip: float = Field(0.2, gt=0, lt=1, description="Epsilon of the ratio clip.")
     aggregation: Literal["seq-mean-token-mean", "token-mean"] = "seq-mean-token-mean"
@@ -101,9 +146,21 @@ class LossSpec(_Part):
         gt=0,
         description="Cap of token-level truncated importance sampling (trainer over engine); off when empty.",
     )
+    dual_clip: float | None = Field(
+        None, gt=1, description="Cap of the ratio where the advantage is negative; off when empty."
+    )
+    max_gap: float | None = Field(
+        None, gt=0, description="Tokens with |log πT - log πS| from here on teach nothing (nat); off when empty."
+    )
+    first_tokens: int | None = Field(
+        None, ge=1, description="Only so many tokens of each response teach; all when empty."
+    )
+    reference_kl: float = Field(
+        0.0, ge=0, description="Strength of a reverse KL to the first student, on the sampled token."
+    )
 
 
-class TrainSpec(_Part):
+class TrainSpec(Part):
     """One DeepSpeed round."""
 
     lr: float = Field(1e-6, gt=0)
@@ -121,11 +178,16 @@ class TrainSpec(_Part):
     head_chunk: int = Field(1024, ge=1, description="Tokens whose logits exist at one time.")
 
 
-class EvaluationSpec(_Part):
+class EvaluationSpec(Part):
     """Held-out evaluation, sampled by the same engine."""
 
-    path: str = Field(description="Held-out prompt set with answers (JSONL or Parquet).")
-    grader: Literal["math", "exact"] = Field("math", description="math-verify on the last \\boxed{}, or exact match.")
+    path: str = Field(description="Held-out prompt set with answers, of the same kinds.")
+    columns: Columns = Field(default_factory=dict, description="Names of its columns: {prompt: question, answer: …}.")
+    grader: Literal["math", "exact", "contains", "choice", "none"] = Field(
+        "math",
+        description="math: the last \\boxed{}; exact: text after a mark; contains: the answer occurs; choice: letter; "
+        "none: open-ended.",
+    )
     answer_prefix: str = Field(
         "#", min_length=1, description="exact: the answer follows this mark, which must occur once."
     )
@@ -135,8 +197,13 @@ class EvaluationSpec(_Part):
     max_tokens: int | None = Field(None, ge=1, description="Longest response; empty = sampling.max_tokens.")
     seed: int = Field(0, ge=0)
 
+    @property
+    def graded(self) -> bool:
+        """Whether answers are right or wrong; without a grader the reverse KL to the teacher is the figure."""
+        return self.grader != "none"
 
-class RolePlacement(_Part):
+
+class RolePlacement(Part):
     """Where one engine lives, and whether it stays loaded between its stages."""
 
     devices: list[int] = Field(default_factory=lambda: [0], min_length=1, description="GPU indices; CPU: one a rank.")
@@ -145,11 +212,21 @@ class RolePlacement(_Part):
         "resident",
         description="Between its stages the engine keeps its memory, moves it to the host (GPU only), or ends.",
     )
+    replicas: int = Field(
+        1,
+        ge=1,
+        description="Engines (of sampler or scorer) that share a round's chunks, and its `devices` evenly.",
+    )
     threads: int = Field(1, ge=1, description="CPU threads a process.")
     hostfile: str | None = Field(None, description="DeepSpeed hostfile for several machines (trainer).")
 
+    def devices_of(self, replica: int) -> list[int]:
+        """The GPUs of one replica; a sampler is split over its own (tensor parallelism)."""
+        each = len(self.devices) // self.replicas
+        return self.devices[replica * each : (replica + 1) * each]
 
-class PlacementSpec(_Part):
+
+class PlacementSpec(Part):
     """Which devices the three roles use."""
 
     device: Device = "cuda"
@@ -161,7 +238,7 @@ class PlacementSpec(_Part):
     gpu_price_per_hour: float = Field(0.0, ge=0, description="Money a device-hour, for the ledger.")
 
 
-class StorageSpec(_Part):
+class StorageSpec(Part):
     """What a run keeps in its folder. Checkpoints, tables and manifests are always kept."""
 
     trainer_states: Literal["last", "all"] = Field(
@@ -169,37 +246,69 @@ class StorageSpec(_Part):
     )
 
 
-class RoundsSpec(_Part):
+class RoundsSpec(Part):
     """How long the run is. The paper: 165 rounds of 1024 rollouts, one update each."""
 
     count: int = Field(165, ge=1)
     rollouts: int = Field(1024, ge=1, description="Rollouts a round (all samples counted).")
     updates: int = Field(1, ge=1, description="Optimiser steps a round.")
+    chunk: int | None = Field(
+        None,
+        ge=1,
+        description="Rollouts that an engine samples and scores at a time; empty = all. It decides the bytes; "
+        "placement.<role>.replicas, among which the chunks are shared out, does not.",
+    )
+
+    @property
+    def chunks(self) -> int:
+        """Pieces of work in a round."""
+        return -(-self.rollouts // self.chunk) if self.chunk else 1
 
 
-class RunSpec(_Part):
+class RunSpec(Part):
     """Everything that determines a run's result."""
 
     seed: int = Field(0, ge=0)
-    student: ModelSpec
+    student: StudentSpec
     teachers: dict[str, TeacherSpec] = Field(min_length=1)
     prompts: PromptsSpec
     rounds: RoundsSpec = Field(default_factory=RoundsSpec)
     sampling: SamplingSpec = Field(default_factory=SamplingSpec)
     scoring: ScoringSpec = Field(default_factory=ScoringSpec)
+    method: MethodSpec = Field(default_factory=MethodSpec)
     filter: FilterSpec = Field(default_factory=FilterSpec)
     weights: WeightsSpec = Field(default_factory=WeightsSpec)
     loss: LossSpec = Field(default_factory=LossSpec)
     train: TrainSpec = Field(default_factory=TrainSpec)
+    rules: RulesSpec = Field(default_factory=RulesSpec)
     evaluation: EvaluationSpec
     placement: PlacementSpec = Field(default_factory=PlacementSpec)
     storage: StorageSpec = Field(default_factory=StorageSpec)
+    loggers: LoggersSpec = Field(default_factory=LoggersSpec)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _filled(cls, given: Any) -> Any:
+        return fill_by_method(given) if isinstance(given, dict) else given
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         for problem in _contradictions(self):
             raise ValueError(problem)
         return self
+
+    @property
+    def score_columns(self) -> tuple[ScoreColumn, ...]:
+        """Columns of the scores that this run needs besides those of every run."""
+        own = self.method.score_columns
+        wanted = self.loss.reference_kl and "reference_logprobs" not in own
+        return (*own, "reference_logprobs") if wanted else own
+
+    @property
+    def grading(self) -> dict[str, str] | None:
+        """What decides the grades of rollouts; None where the method needs none."""
+        graded = "correct" in self.score_columns
+        return self.evaluation.model_dump(include={"grader", "answer_prefix"}) if graded else None
 
     @property
     def total_updates(self) -> int:
@@ -224,16 +333,51 @@ def _contradictions(spec: RunSpec) -> list[str]:
             f"sampling.top_p = {spec.sampling.top_p} with loss.tis_cap: importance ratios are undefined on a truncated "
             "distribution; set top_p to 1 or leave tis_cap empty"
         )
+    found += [
+        f"evaluation.{name} = {getattr(spec.evaluation, name)} with evaluation.grader = none: the reverse KL is "
+        f"measured on answers drawn from the student itself; set it to {wanted}"
+        for name, wanted in (("temperature", 1.0), ("greedy", False))
+        if not spec.evaluation.graded and getattr(spec.evaluation, name) != wanted
+    ]
+    given = {
+        "filter.percentile": spec.filter.percentile,
+        "weights.alpha": spec.weights.alpha,
+        "weights.beta": spec.weights.beta,
+    }
+    found += [
+        f"{field} = {value} with method.name = {spec.method.name}, which takes all trajectories and tokens alike; use "
+        f"one of {', '.join(FILTERED)}, or leave it out"
+        for field, value in given.items()
+        if value and spec.method.name not in FILTERED
+    ]
+    if spec.method.name == "uni_opd" and (spec.sampling.n == 1 or not spec.evaluation.graded):
+        found.append(
+            f"method.name = uni_opd with sampling.n = {spec.sampling.n}, evaluation.grader = {spec.evaluation.grader}: "
+            "it compares right and wrong rollouts of one prompt; set n to 2 or more and a grader that grades"
+        )
+    models = spec.method.models or {}
+    if unknown := sorted(models.keys() - {*spec.teachers, FIRST_STUDENT}):
+        found.append(f"method.models: no {unknown}; there are {[*spec.teachers, FIRST_STUDENT]}")
+    if models and FIRST_STUDENT in spec.teachers:
+        found.append(f"teachers: {FIRST_STUDENT!r} is the student before training in method.models; rename the teacher")
     if spec.rounds.updates > spec.rounds.rollouts:
         found.append(f"rounds.updates ({spec.rounds.updates}) exceeds rounds.rollouts ({spec.rounds.rollouts})")
     for name, part in (("filter", spec.filter), ("weights", spec.weights)):
         if (part.scope == "micro_batch") != (part.micro_batch is not None):
             found.append(f"{name}.micro_batch is given exactly when {name}.scope is micro_batch (scope: {part.scope})")
+    found += unusable(spec)
     found += [
         f"placement.{role}.mode = sleep moves GPU memory to the host; on a CPU use resident, or cold to free memory"
         for role in ("sampler", "scorer", "trainer")
         if getattr(spec.placement, role).mode == "sleep" and spec.placement.device == "cpu"
     ]
+    found += [
+        f"{field}.attention = flash_attention_2 needs placement.device cuda; on a CPU use auto"
+        for field, model in {"student": spec.student, **{f"teachers.{n}": t for n, t in spec.teachers.items()}}.items()
+        if model.attention == "flash_attention_2" and spec.placement.device == "cpu"
+    ]
+    if spec.placement.sampler.mode == "sleep" and spec.student.adapted:
+        found.append("placement.sampler.mode = sleep with student.adapter: not supported; use resident or cold")
     if spec.placement.trainer.mode == "sleep" and spec.train.zero not in (1, 2):
         found.append(
             "placement.trainer.mode = sleep needs train.zero 1 or 2: DeepSpeed offloads no plain optimiser, and at "
@@ -249,6 +393,11 @@ def _contradictions(spec: RunSpec) -> list[str]:
         found.append(f"train.warmup_updates ({spec.train.warmup_updates}) exceeds the {spec.total_updates} updates")
     if sum(not teacher.domains for teacher in spec.teachers.values()) > 1:
         found.append("teachers: more than one teacher has no `domains`; only one may serve all other prompts")
+    found += [
+        f"teachers: {name!r}: expected letters, digits, `.`, `-` and `_`, for it names folders and stands in commands"
+        for name in spec.teachers
+        if not re.fullmatch("[A-Za-z0-9_][A-Za-z0-9._-]*", name)
+    ]
     claimed = [domain for teacher in spec.teachers.values() for domain in teacher.domains]
     found += [
         f"teachers: domain {d!r} has more than one teacher"

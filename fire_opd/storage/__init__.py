@@ -10,7 +10,7 @@ from fire_opd.storage.manifest import (
     retired_manifest,
     verify_files,
 )
-from fire_opd.storage.models import model_digest
+from fire_opd.storage.models import check_base, model_digest, write_base
 from fire_opd.storage.places import runs_folder, state_folder
 from fire_opd.storage.promotion import Promoted, fetch_model, promote, publish_model, read_promoted
 from fire_opd.storage.run import Run
@@ -23,6 +23,7 @@ __all__ = [
     "Run",
     "StageWriter",
     "Store",
+    "check_base",
     "commit_stage",
     "directory_digest",
     "fetch_model",
@@ -37,4 +38,5 @@ __all__ = [
     "runs_folder",
     "state_folder",
     "verify_files",
+    "write_base",
 ]

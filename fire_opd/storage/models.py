@@ -5,9 +5,11 @@ import json
 import os
 from pathlib import Path
 
+from fire_opd.errors import ArtifactError
 from fire_opd.spec import ModelSpec
 from fire_opd.storage.manifest import file_entry, walk_files
 
+BASE_FILE = "base.json"
 _RELEVANT = (".json", ".safetensors", ".jinja", ".txt", ".model")
 
 
@@ -31,6 +33,28 @@ def model_digest(model: ModelSpec, cache: Path) -> str:
         digests[str(file.relative_to(directory))] = known[key]
     _write_atomically(cache, json.dumps(known, indent=1))
     return hashlib.sha256(json.dumps(digests, sort_keys=True).encode()).hexdigest()
+
+
+def write_base(checkpoint: Path, base: ModelSpec, cache: Path) -> None:
+    """Leave the digest of the model that an adapter is for beside it: without that model it is nothing."""
+    (checkpoint / BASE_FILE).write_text(json.dumps({"digest": model_digest(base, cache)}) + "\n")
+
+
+def check_base(checkpoint: Path, base: ModelSpec, cache: Path) -> None:
+    """Refuse an adapter that is not for this model; a whole model needs none.
+
+    Raises:
+        ArtifactError: the base has changed since the adapter was made.
+    """
+    file = checkpoint / BASE_FILE
+    if not file.is_file():
+        return
+    wanted, found = json.loads(file.read_text())["digest"], model_digest(base, cache)
+    if wanted != found:
+        raise ArtifactError(
+            f"{checkpoint}: is an adapter for a student with digest {wanted[:12]}, and {base.path} has {found[:12]}: "
+            "put the files back with which the run began, or begin another run"
+        )
 
 
 def is_model_file(file: Path) -> bool:

@@ -5,6 +5,7 @@ models/<name>/promoted.json       the promoted one, changed by compare-and-set
 """
 
 import shutil
+import uuid
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,10 @@ import fsspec
 from pydantic import BaseModel, ConfigDict
 
 from fire_opd.errors import StoreError
+from fire_opd.runtime.failpoints import reach
 from fire_opd.storage.manifest import MANIFEST, Manifest, directory_digest, verify_files
 from fire_opd.storage.places import state_folder
-from fire_opd.storage.store import LocalStore, Store
+from fire_opd.storage.store import LocalStore, Store, inside, model_name
 
 
 class Promoted(BaseModel):
@@ -30,6 +32,10 @@ class Promoted(BaseModel):
     when: str  # ISO time
     verdict: dict[str, Any]  # figures of the gate
 
+    def is_of(self, digest: str, run: str, round: int) -> bool:
+        """Whether it is this student of this run, promoted by an attempt whose answer was lost or that was killed."""
+        return (self.digest, self.run, self.round) == (digest, run, round)
+
 
 def read_promoted(store: Store, name: str) -> tuple[Promoted, str] | None:
     """The promoted student `name` and the version token of the record, or None when none was promoted yet."""
@@ -38,8 +44,17 @@ def read_promoted(store: Store, name: str) -> tuple[Promoted, str] | None:
 
 
 def promote(store: Store, name: str, new: Promoted, seen: str | None) -> bool:
-    """Make `new` the promoted student if the record is still at `seen`; False when somebody was faster."""
-    return store.write_json(_record(name), new.model_dump(), seen)
+    """Make `new` the promoted student if the record is still at `seen`; False when somebody was faster.
+
+    The answer to a write may be lost after the store has taken it: a record of this student from this run is a success.
+    """
+    reach("promote.begin")
+    written = store.write_json(_record(name), new.model_dump(), seen)
+    reach("promote.written")
+    if written:
+        return True
+    found = read_promoted(store, name)
+    return found is not None and found[0].is_of(new.digest, new.run, new.round)
 
 
 def publish_model(store: Store, name: str, checkpoint: Path) -> str:
@@ -55,6 +70,7 @@ def publish_model(store: Store, name: str, checkpoint: Path) -> str:
     if f"{folder}/{MANIFEST}" not in there:
         manifest = Manifest.model_validate_json((checkpoint / MANIFEST).read_bytes())
         for file in [*sorted(manifest.files), MANIFEST]:
+            reach("publish.file")
             store.upload(checkpoint / file, f"{folder}/{file}")
     return digest
 
@@ -74,15 +90,19 @@ def fetch_model(store: Store, name: str, digest: str) -> Path:
         return directory
     directory = state_folder() / "models" / name / digest
     if not directory.is_dir():
-        temporary = directory.with_name(f".{directory.name}.tmp")
-        shutil.rmtree(temporary, ignore_errors=True)
+        temporary = directory.with_name(f".{directory.name}.{uuid.uuid4().hex}")  # two may fetch at the same time
         for item in store.items(folder):
-            target = temporary / item.key.removeprefix(f"{folder}/")
+            target = inside(temporary, item.key.removeprefix(f"{folder}/"))
             target.parent.mkdir(parents=True, exist_ok=True)
             with fsspec.open(store.url(item.key), "rb") as source, target.open("wb") as copy:
                 shutil.copyfileobj(source, copy, 1 << 20)
         _check(temporary, digest, store.url(folder))
-        temporary.rename(directory)
+        try:
+            temporary.rename(directory)
+        except OSError:  # another process was faster
+            if not directory.is_dir():
+                raise
+            shutil.rmtree(temporary)
     return directory
 
 
@@ -95,8 +115,8 @@ def _check(directory: Path, digest: str, url: str) -> None:
 
 
 def _record(name: str) -> str:
-    return f"models/{name}/promoted.json"
+    return f"models/{model_name(name)}/promoted.json"
 
 
 def _folder(name: str, digest: str) -> str:
-    return f"models/{name}/{digest}"
+    return f"models/{model_name(name)}/{digest}"

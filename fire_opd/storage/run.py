@@ -5,26 +5,31 @@
     RUN/baseline/<teacher>/           the teachers on the held-out set
     RUN/rounds/<n>/rollouts … evaluation      round 0 is the student that the run starts from
     RUN/ledger/<n>/<stage>.json       who ran it, how long, for how much: recorded, never compared
+    RUN/scratch/<n>/                  chunks of round n, and what only its training needs; gone after it
     RUN/logs/  RUN/report/
 
 Everything inside is relative to the folder, so that it can be moved.
 """
 
-import fcntl
-import os
+import json
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import yaml
+from pydantic import ValidationError
+from safetensors import safe_open
 
 from fire_opd.errors import RunError
-from fire_opd.spec import RunSpec, check_models, check_prompts, dump_spec, load_params, load_spec
+from fire_opd.runtime.lock import holding
+from fire_opd.spec import ModelSpec, RunSpec, dump_spec, load_params, load_spec
 
-SPEC_FILE = "spec.yaml"
+SPEC_FILE, LOCK = "spec.yaml", ".lock"
 PARAMS_FILE = "params.yaml"  # beside the run's folder, in a workspace under DVC: the spec is its field `spec`
+
+_held: set[Path] = set()  # folders of runs and studies that this process holds
 
 
 class Run:
@@ -56,11 +61,17 @@ class Run:
         """Create the run, or open it when it already has the same spec.
 
         Raises:
-            RunError: the folder holds a run with another spec (the message shows the difference) or something else.
+            RunError: the folder holds a run with another spec (the message shows the difference) or something else, or
+                another command makes it just now.
         """
+        with making(folder):
+            return cls._create(folder, spec)
+
+    @classmethod
+    def _create(cls, folder: Path, spec: RunSpec) -> "Run":
         file = folder / SPEC_FILE
         if file.is_file():
-            different = differences(yaml.safe_load(file.read_text()), spec.model_dump(mode="json"))
+            different = differences(yaml.safe_load(file.read_text()), spec)
             if different:
                 shown = "\n  ".join(different)
                 raise RunError(
@@ -74,19 +85,6 @@ class Run:
         temporary.write_text(dump_spec(spec))
         temporary.replace(file)
         return cls(folder.resolve(), spec)
-
-    @classmethod
-    def start(cls, folder: Path, spec: RunSpec) -> "Run":
-        """Check models, prompt sets and disk, and create the run (or open it): all that needs no engine.
-
-        Raises:
-            SpecError, RunError: what would stop the run later.
-        """
-        check_models(spec)
-        check_prompts(spec)
-        run = cls.create(folder, spec)
-        run.check_disk()
-        return run
 
     @property
     def name(self) -> str:
@@ -108,25 +106,9 @@ class Run:
         """Digests of model files that were hashed before."""
         return self.folder / ".cache" / "model-digests.json"
 
-    @contextmanager
-    def held(self) -> Iterator[None]:
-        """Hold the run, so that no second process drives it; a dead holder's lock is free at once.
-
-        Raises:
-            RunError: another live process holds it.
-        """
-        with (self.folder / ".lock").open("a+") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                lock.seek(0)
-                raise RunError(
-                    f"{self.folder} is in use by process {lock.read().strip()}; wait for it or end it"
-                ) from None
-            lock.truncate(0)
-            lock.write(str(os.getpid()))
-            lock.flush()
-            yield
+    def held(self) -> AbstractContextManager[None]:
+        """Hold the run, so that no second process drives it: `holding_folder`."""
+        return holding_folder(self.folder)
 
     def check_disk(self) -> None:
         """Refuse to start when the folder's disk cannot take what the run will write.
@@ -144,18 +126,76 @@ class Run:
             )
 
     def bytes_needed(self) -> int:
-        """Upper estimate of what a whole run writes: checkpoints, trainer states and per-token columns."""
+        """Upper estimate of what a run writes: checkpoints, trainer states, tables, distributions of a round."""
         spec = self.spec
-        checkpoint = sum(file.stat().st_size for file in Path(spec.student.path).glob("*.safetensors"))
+        files, rank = list(Path(spec.student.path).glob("*.safetensors")), spec.student.adapter.rank
+        checkpoint = sum(_adapter_bytes(file, rank) if rank else file.stat().st_size for file in files)
         state = 8 * checkpoint  # weights and two moments in fp32 beside at most 2-byte weights
         states = spec.rounds.count + 1 if spec.storage.trainer_states == "all" else 2
-        tokens = spec.rounds.rollouts * min(spec.sampling.max_tokens, 2048) * 40
-        return (spec.rounds.count + 1) * (checkpoint + tokens) + states * state
+        tokens = spec.rounds.rollouts * min(spec.sampling.max_tokens, 2048)
+        scratch = tokens * max(map(_distribution_bytes, spec.teachers.values())) if spec.method.divergence else 0
+        scratch *= 2 if spec.rounds.chunk else 1  # of the chunks, and joined
+        return (spec.rounds.count + 1) * (checkpoint + tokens * 40) + states * state + scratch
 
 
-def differences(old: Any, new: Any, field: str = "") -> list[str]:
-    """Each field in which two specs differ, with both values."""
+def _adapter_bytes(file: Path, rank: int) -> int:
+    """Of an adapter on every matrix in a file, in fp32."""
+    with safe_open(file, framework="numpy") as opened:
+        shapes = [opened.get_slice(name).get_shape() for name in opened.keys()]  # noqa: SIM118 - not a dict
+    return sum(4 * rank * sum(shape) for shape in shapes if len(shape) == 2)
+
+
+def _distribution_bytes(teacher: ModelSpec) -> int:
+    """A token's whole distribution as it is kept (head/teacher.py); 0 where the config is not here or says nothing."""
+    file = Path(teacher.path) / "config.json"
+    config = json.loads(file.read_text()) if file.is_file() else {}
+    config = config.get("text_config", config)
+    width, vocab = int(config.get("hidden_size", 0)), int(config.get("vocab_size", 0))
+    return min(width * (4 if teacher.dtype == "float32" else 2), vocab * 4)
+
+
+def making(folder: Path) -> AbstractContextManager[None]:
+    """Hold the place of a run while it is made: of two commands at the same time one is refused, and harms nothing.
+
+    Raises:
+        RunError: another process makes it.
+    """
+    return holding(folder.with_name(f".{folder.name}.lock"), f"{folder} is being made")
+
+
+@contextmanager
+def holding_folder(folder: Path) -> Iterator[None]:
+    """Hold the folder of a run or a study, so that no second process drives it; a dead holder's lock is free at once.
+
+    A process that holds it already goes on: a command holds its run from before its server starts, its flow while it
+    works and records.
+
+    Raises:
+        RunError: another live process holds it.
+    """
+    if folder in _held:
+        yield
+        return
+    with holding(folder / LOCK, f"{folder} is in use"):
+        _held.add(folder)
+        try:
+            yield
+        finally:
+            _held.remove(folder)
+
+
+def differences(found: Any, given: RunSpec) -> list[str]:
+    """Each field in which the spec that a run has differs from the one given, with both values.
+
+    A field that did not exist when the run was made has its default.
+    """
+    with suppress(ValidationError):  # of a version whose fields are unlike ours: all is shown
+        found = RunSpec.model_validate(found).model_dump(mode="json")
+    return _differences(found, given.model_dump(mode="json"))
+
+
+def _differences(old: Any, new: Any, field: str = "") -> list[str]:
     if isinstance(old, dict) and isinstance(new, dict):
         keys = [*old, *(key for key in new if key not in old)]
-        return [d for key in keys for d in differences(old.get(key), new.get(key), f"{field}.{key}".lstrip("."))]
+        return [d for key in keys for d in _differences(old.get(key), new.get(key), f"{field}.{key}".lstrip("."))]
     return [] if old == new else [f"{field}: the run has {old!r}, you gave {new!r}"]

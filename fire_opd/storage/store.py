@@ -8,6 +8,7 @@ import fcntl
 import hashlib
 import json
 import os
+import re
 import shutil
 import uuid
 from collections.abc import Iterator
@@ -19,9 +20,53 @@ from typing import Any, BinaryIO, Protocol
 import fsspec
 
 from fire_opd.errors import StoreError, StoreUnreachable
+from fire_opd.runtime.failpoints import reach
 from fire_opd.storage.places import store_url
 
+_MODEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _S3_SETTINGS = {"connect_timeout": 10, "read_timeout": 60, "retries": {"max_attempts": 5, "mode": "standard"}}
+
+
+def relative(name: str) -> str:
+    """A name from outside that stays below whatever folder it is joined to.
+
+    Raises:
+        StoreError: it does not, or is no plain path.
+    """
+    parts, plain = name.split("/"), name == name.encode(errors="replace").decode()  # no half of a surrogate pair
+    if (
+        not plain
+        or not name
+        or "\0" in name
+        or "\\" in name
+        or name.startswith("/")
+        or any(p in ("", ".", "..") for p in parts)
+    ):
+        raise StoreError(f"{name!r}: not a path inside a folder; whoever wrote it into the store may mean harm")
+    return name
+
+
+def inside(folder: Path, name: str) -> Path:
+    """`folder/name`, where `name` came from outside: a key, a file in a record, an entry of a directory object.
+
+    Raises:
+        StoreError: the name leaves the folder, by itself or through a link that lies there.
+    """
+    found = folder / relative(name)
+    if not found.resolve().is_relative_to(folder.resolve()):
+        raise StoreError(f"{found}: leads out of {folder} by a link; whoever made the link may mean harm")
+    return found
+
+
+def model_name(name: str) -> str:
+    """The name of a student in the store, checked.
+
+    Raises:
+        StoreError: it is not usable as a folder of the store.
+    """
+    if not _MODEL_NAME.fullmatch(name) or ".." in name:
+        raise StoreError(f"model name {name!r}: expected letters, digits, `.`, `-` and `_`")
+    return name
 
 
 @dataclass(frozen=True)
@@ -101,7 +146,7 @@ class LocalStore:
     def read_json(self, key: str) -> tuple[dict[str, Any], str] | None:
         """As in `Store`; the version is the digest of the bytes."""
         try:
-            data = (self.root / key).read_bytes()
+            data = inside(self.root, key).read_bytes()
         except FileNotFoundError:
             return None
         return _parse(self.url(key), data), hashlib.sha256(data).hexdigest()
@@ -127,7 +172,7 @@ class LocalStore:
     def open(self, key: str) -> Iterator[BinaryIO]:
         """As in `Store`."""
         try:
-            with (self.root / key).open("rb") as file:
+            with inside(self.root, key).open("rb") as file:
                 yield file
         except FileNotFoundError as error:
             raise StoreError(f"{self.url(key)}: not in the store") from error
@@ -135,7 +180,7 @@ class LocalStore:
     def stat(self, key: str) -> Item:
         """As in `Store`; the version is the modification time."""
         try:
-            stat = (self.root / key).stat()
+            stat = inside(self.root, key).stat()
         except FileNotFoundError as error:
             raise StoreError(f"{self.url(key)}: not in the store") from error
         return Item(key, stat.st_size, str(stat.st_mtime_ns), stat.st_mtime)
@@ -147,7 +192,7 @@ class LocalStore:
 
     def delete(self, key: str) -> None:
         """As in `Store`; a folder that becomes empty goes too."""
-        file = self.root / key
+        file = inside(self.root, key)
         file.unlink(missing_ok=True)
         with suppress(OSError):
             file.parent.rmdir()
@@ -167,13 +212,14 @@ class LocalStore:
     @contextmanager
     def _replacing(self, key: str) -> Iterator[Path]:
         """A temporary file that becomes `key` when the block ends without an error."""
-        final = self.root / key
+        final = inside(self.root, key)
         final.parent.mkdir(parents=True, exist_ok=True)
-        temporary = final.with_name(f".{final.name}.{uuid.uuid4().hex}")
+        temporary = final.with_name(f".{final.name}.{uuid.uuid4().hex}.tmp")
         try:
             yield temporary
             with temporary.open("rb") as written:
                 os.fsync(written.fileno())
+            reach("store.write")
             temporary.replace(final)
         finally:
             temporary.unlink(missing_ok=True)
@@ -290,7 +336,7 @@ def _bytes(value: dict[str, Any]) -> bytes:
 def _parse(url: str, data: bytes) -> dict[str, Any]:
     try:
         value = json.loads(data)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise StoreError(f"{url}: not JSON: {error}; restore it from a backup or an older version") from error
     if not isinstance(value, dict):
         raise StoreError(f"{url}: expected a JSON object, found {type(value).__name__}")

@@ -1,14 +1,20 @@
-"""What the next stages take from training: a Hugging Face directory that transformers and vLLM load."""
+"""What the next stages take from training: a Hugging Face directory that transformers and vLLM load.
+
+Of a student with an adapter it is peft's directory of the adapter: its base has the weights and the tokenizer.
+"""
 
 from __future__ import annotations
 
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import Tensor
 
 from fire_opd.head import collate
+from fire_opd.head.adapter import write_adapter
 from fire_opd.head.probes import make_probe_tokens, write_probes
 from fire_opd.spec import ModelSpec
 
@@ -32,16 +38,19 @@ _SHARD_SIZE = "1GB"  # shards are hashed and moved side by side
 def save_checkpoint(trainer: Trainer, out: Path) -> None:
     """Write safetensors, config, generation config, tokenizer and probe log-probs into `out`; a collective.
 
-    Weights are in the student's dtype, in shards of at most 1 GB; a tied head is written once. The probes are
-    computed by the trainer's own forward pass, so that engines which take these weights can prove that they did.
+    Of an adapter only its tensors and config, and the probes. Weights are in the student's dtype, in shards of at most
+    1 GB; a tied head is written once. The probes are computed by the trainer's own forward pass, so that engines which
+    take these weights can prove that they did.
     """
     probes = make_probe_tokens(trainer.vocab)
     logprobs = _probe_logprobs(trainer, probes)
     state = trainer.model_state()
     if state is not None:
         out.mkdir(parents=True, exist_ok=True)
-        trainer.model.save_pretrained(out, state_dict=state, max_shard_size=_SHARD_SIZE)
-        _copy_side_files(trainer, out)
+        if trainer.adapted:
+            write_adapter(trainer.model, state, out)
+        else:
+            write_model(trainer.model, trainer.student, out, state)
         write_probes(out, probes, logprobs)
     trainer.barrier()
 
@@ -56,19 +65,27 @@ def _probe_logprobs(trainer: Trainer, probes: list[list[int]]) -> list[list[floa
     return found
 
 
-def _copy_side_files(trainer: Trainer, out: Path) -> None:
-    student = trainer.spec.student
+def write_model(model: Any, student: ModelSpec, out: Path, state: Mapping[str, Tensor] | None = None) -> None:
+    """Write a whole model, in shards, with what `student` has besides weights and configs: tokenizer and own code.
+
+    Args:
+        model: the Hugging Face model.
+        student: what it was made from.
+        out: directory to write into.
+        state: its tensors, where its own are partitioned.
+    """
+    model.save_pretrained(out, state_dict=state, max_shard_size=_SHARD_SIZE)
     patterns = _TOKENIZER_FILES + (_CODE_FILES if student.trust_remote_code else ())
-    source = _source(trainer.model_dir, student, patterns)
+    source = _source(student, patterns)
     for pattern in patterns:
         for file in sorted(source.glob(pattern)):
             if file.is_file():
                 shutil.copyfile(file, out / file.name)
 
 
-def _source(model_dir: str, student: ModelSpec, patterns: tuple[str, ...]) -> Path:
-    if Path(model_dir).is_dir():
-        return Path(model_dir)
+def _source(student: ModelSpec, patterns: tuple[str, ...]) -> Path:
+    if Path(student.path).is_dir():
+        return Path(student.path)
     from huggingface_hub import snapshot_download
 
-    return Path(snapshot_download(model_dir, revision=student.revision, allow_patterns=list(patterns)))
+    return Path(snapshot_download(student.path, revision=student.revision, allow_patterns=list(patterns)))

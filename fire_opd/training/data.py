@@ -47,6 +47,8 @@ class RoundData:
     student_logprobs: Ragged  # of the student that sampled, by the scorer
     teacher_logprobs: Ragged
     advantages: Ragged
+    divergence_weights: Ragged
+    teachers: list[str]
     kept: npt.NDArray[np.bool_]
 
     @property
@@ -61,9 +63,9 @@ def load_round(rollouts_dir: Path, scores_dir: Path, batch_dir: Path) -> RoundDa
     Raises:
         ArtifactError: a table is missing, or the three do not describe the same trajectories.
     """
-    rollouts = read_table(rollouts_dir / "rollouts.parquet", ROLLOUT, [*_IDS, "prompt_ids", "response_ids"])
+    rollouts = read_table(rollouts_dir / "rollouts.parquet", ROLLOUT, [*_IDS, "teacher", "prompt_ids", "response_ids"])
     scores = read_table(scores_dir / "scores.parquet", SCORE, [*_IDS, "teacher_logprobs", "student_logprobs"])
-    batch = read_table(batch_dir / "batch.parquet", BATCH, [*_IDS, "kept", "advantages"])
+    batch = read_table(batch_dir / "batch.parquet", BATCH, [*_IDS, "kept", "advantages", "divergence_weights"])
     for name, table in (("scores", scores), ("batch", batch)):
         if not table.select(_IDS).equals(rollouts.select(_IDS)):
             raise ArtifactError(
@@ -75,9 +77,11 @@ def load_round(rollouts_dir: Path, scores_dir: Path, batch_dir: Path) -> RoundDa
         student_logprobs=Ragged.of(scores["student_logprobs"]),
         teacher_logprobs=Ragged.of(scores["teacher_logprobs"]),
         advantages=Ragged.of(batch["advantages"]),
+        divergence_weights=Ragged.of(batch["divergence_weights"]),
+        teachers=rollouts["teacher"].to_pylist(),
         kept=batch["kept"].to_numpy(),
     )
-    for name in ("student_logprobs", "teacher_logprobs", "advantages"):
+    for name in ("student_logprobs", "teacher_logprobs", "advantages", "divergence_weights"):
         if not np.array_equal(getattr(data, name).offsets, data.response_ids.offsets):
             raise ArtifactError(
                 f"{name} and response_ids differ in length within a row; run the stages after rollout again"

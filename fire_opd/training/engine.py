@@ -18,11 +18,13 @@ from torch import Tensor
 from transformers.utils.logging import disable_progress_bar
 
 from fire_opd.errors import ArtifactError, EngineError
-from fire_opd.head import Policy, TokenBatch, load_model
-from fire_opd.models import vocab_size
+from fire_opd.head import Policy, TokenBatch, add_adapter, check_policy, load_model
+from fire_opd.models import shared_vocab
+from fire_opd.runtime.seeds import derive_seed
 from fire_opd.spec import Device, RunSpec
 from fire_opd.training.checkpoint import save_checkpoint
-from fire_opd.training.settings import deepspeed_config, remove_dead_locks
+from fire_opd.training.pickles import refuse_code
+from fire_opd.training.settings import deepspeed_config, quote_library_path, remove_dead_locks
 
 StateName = Literal["weights", "exp_avg", "exp_avg_sq"]
 _TAG = "state"
@@ -48,30 +50,34 @@ class Trainer:
             deepspeed: settings of DeepSpeed's `zero_optimization` part to add, such as bucket sizes.
 
         Raises:
-            SpecError: a combination that DeepSpeed cannot train exactly.
+            SpecError: a combination that DeepSpeed cannot train exactly, or a family that is not computed exactly here.
         """
         self.spec, self.model_dir = spec, str(model_dir)
-        self._student = spec.student.model_copy(update={"path": self.model_dir})
+        self.student = spec.student.model_copy(update={"path": self.model_dir})
         self._config = deepspeed_config(spec, deepspeed or {})
         self.rank, self.world_size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
         self._deepspeed = _start_deepspeed(device)
         self.device = torch.device("cuda", int(os.environ["LOCAL_RANK"])) if device == "cuda" else torch.device("cpu")
         self.updates = 0
         self._asleep = False
-        self.vocab = vocab_size(self._student)
+        self.vocab = shared_vocab(spec.model_copy(update={"student": self.student}))
         self._build()
 
-    def forward(self, batch: TokenBatch) -> tuple[Tensor, Tensor]:
+    def forward(self, batch: TokenBatch, **objective: Any) -> tuple[Tensor, ...]:
         """Log-prob and entropy (nat) of the batch's response tokens, differentiable.
 
         Temperature 1 and the real vocabulary, as in the scores: at the first update of a round the ratio r is 1.
 
+        Args:
+            batch: of one forward pass.
+            objective: `divergence` and `teacher` of the head, when the method has a divergence.
+
         Returns:
-            logprob_N and entropy_N.
+            logprob_N, entropy_N and, with a divergence, divergence_N.
         """
         self._pristine = False
-        chunk = self.spec.train.head_chunk
-        result: tuple[Tensor, Tensor] = self._engine(batch.to(self.device), chunk=chunk, vocab=self.vocab)
+        options = {"chunk": self.spec.train.head_chunk, "vocab": self.vocab, **objective}
+        result: tuple[Tensor, ...] = self._engine(batch.to(self.device), **options)
         return result
 
     def backward(self, loss: Tensor) -> None:
@@ -110,12 +116,12 @@ class Trainer:
         return reduced
 
     def full_state(self, name: StateName) -> dict[str, Tensor]:
-        """The fp32 weights or a moment of Adam, whole, by parameter name, on the CPU of each rank. For tests and tools.
+        """The fp32 weights or a moment of Adam of what is trained, whole, by name, on each rank's CPU; for tests.
 
         With betas[0] = 0 the first moment after an update is the clipped gradient of that update, at every ZeRO stage.
         """
         found = {}
-        for key, parameter in self._policy.model.named_parameters():
+        for key, parameter in self._trained():
             found[key] = self._full_tensor(parameter, name).detach().to("cpu", torch.float32, copy=True)
         return found
 
@@ -128,14 +134,23 @@ class Trainer:
         ]
 
     def save_state(self, out: Path) -> None:
-        """Write weights, moments and update counter into `out`, by DeepSpeed; equal training gives equal bytes."""
-        self._engine.save_checkpoint(str(out), tag=_TAG, client_state={"updates": self.updates}, save_latest=False)
+        """Write weights, moments and update counter into `out`, by DeepSpeed; equal training gives equal bytes.
+
+        Of a student with an adapter, the adapter's alone.
+        """
+        self._engine.save_checkpoint(
+            str(out),
+            tag=_TAG,
+            client_state={"updates": self.updates},
+            save_latest=False,
+            exclude_frozen_parameters=self.adapted,
+        )
 
     def load_state(self, directory: Path) -> None:
         """Take the state that `save_state` wrote, made with the same ZeRO stage and number of ranks.
 
         Raises:
-            ArtifactError: there is no such state, or it belongs to another number of ranks.
+            ArtifactError: there is no such state, or it belongs to another number of ranks, or it would run code.
         """
         found = len(list((directory / _TAG).glob(_RANK_FILES[self.spec.train.zero])))
         expected = self.world_size if self.spec.train.zero else 1
@@ -144,10 +159,11 @@ class Trainer:
                 f"{directory}: expected the trainer state of {self.world_size} rank(s) at ZeRO {self.spec.train.zero}, "
                 f"which is {expected} file(s), found {found}; run the stage that writes it with this placement"
             )
+        refuse_code(directory)
         if not self._pristine:
             self._rebuild()
         self._pristine = False
-        _, client_state = self._engine.load_checkpoint(str(directory), tag=_TAG)
+        _, client_state = self._engine.load_checkpoint(str(directory), tag=_TAG, load_module_strict=not self.adapted)
         self.updates = client_state["updates"]
 
     def save_checkpoint(self, out: Path) -> None:
@@ -155,9 +171,12 @@ class Trainer:
         save_checkpoint(self, out)
 
     def model_state(self) -> dict[str, Tensor] | None:
-        """The student's state dict in its own dtype, whole, on rank 0; None on the other ranks."""
+        """The student's state dict in its own dtype, whole, on rank 0; None on the other ranks.
+
+        Of a student with an adapter, the adapter's tensors are enough.
+        """
         if self.spec.train.zero == 3:
-            state = self._engine._zero3_consolidated_16bit_state_dict()
+            state = self._engine._zero3_consolidated_16bit_state_dict(exclude_frozen_parameters=self.adapted)
         else:
             state = self._policy.state_dict()
         return {name.removeprefix("model."): tensor for name, tensor in state.items()} if self.rank == 0 else None
@@ -166,6 +185,11 @@ class Trainer:
     def model(self) -> Any:
         """The Hugging Face model; its parameters may be partitioned."""
         return self._policy.model
+
+    @property
+    def adapted(self) -> bool:
+        """Whether an adapter is trained, and not the weights."""
+        return self.spec.student.adapted
 
     def barrier(self) -> None:
         """Wait for all ranks."""
@@ -194,19 +218,24 @@ class Trainer:
 
         Init.param_id = 0  # a counter of this process; ZeRO 3 writes it into its states
         train = self.spec.train
-        model = load_model(self._student)  # on the CPU: DeepSpeed places or partitions it
+        model = load_model(self.student)  # on the CPU: DeepSpeed places or partitions it
+        if self.adapted:
+            add_adapter(model, self.spec.student.adapter, derive_seed(self.spec.seed, "adapter"))
         if train.gradient_checkpointing:
             _checkpoint_activations(model)
         self._policy = Policy(model)
-        optimizer = torch.optim.AdamW(
-            self._policy.parameters(), lr=train.lr, betas=train.betas, weight_decay=train.weight_decay
-        )
+        trained = [parameter for _, parameter in self._trained()]
+        optimizer = torch.optim.AdamW(trained, lr=train.lr, betas=train.betas, weight_decay=train.weight_decay)
         self._engine, *_ = self._deepspeed.initialize(
             model=self._policy, optimizer=optimizer, config=self._config, dist_init_required=False
         )
+        self._engine.checkpoint_engine.save = _save_by_stream
         self._pristine, self._norm = True, math.nan
         if train.zero == 0:
             optimizer.register_step_pre_hook(self._clip)
+        check_policy(self._policy, self.model_dir, self.student.dtype, self.vocab, packing=train.packing)
+        if train.zero == 3:
+            self._engine.empty_partition_cache()  # outside of the engine's own forward, gathered parameters stay whole
 
     def _rebuild(self) -> None:
         """A fresh engine: a used one may hold gradients of a round that failed, and takes no ZeRO 3 state."""
@@ -214,6 +243,9 @@ class Trainer:
         del self._engine, self._policy
         gc.collect()
         self._build()
+
+    def _trained(self) -> list[tuple[str, torch.nn.Parameter]]:
+        return [(name, given) for name, given in self._policy.model.named_parameters() if given.requires_grad]
 
     def _clip(self, *_: Any) -> None:
         """At ZeRO 0: clip the reduced gradients, and remember their norm."""
@@ -234,6 +266,7 @@ class Trainer:
 
 def _start_deepspeed(device: Device) -> Any:
     remove_dead_locks()
+    quote_library_path()
     os.environ.setdefault("DS_ACCELERATOR", device)
     # Of two ninjas each takes the other's build for stale, and rebuilds DeepSpeed's extension: use this environment's.
     os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
@@ -249,8 +282,14 @@ def _start_deepspeed(device: Device) -> Any:
     return deepspeed
 
 
+def _save_by_stream(state_dict: Any, path: str) -> None:  # DeepSpeed calls it by these names
+    """Save through an open file: given a path, PyTorch writes other bytes where the path is not ASCII."""
+    with open(path, "wb") as file:
+        torch.save(state_dict, file)
+
+
 def _checkpoint_activations(model: Any) -> None:
-    """Recompute activations in backward; transformers does so in layers in training mode. Dropout stays off."""
+    """Recompute activations in backward; transformers does so in layers in training mode. Dropout is off anyway."""
     model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     for module in model.modules():
         if getattr(module, "gradient_checkpointing", False):

@@ -1,6 +1,7 @@
-"""The DeepSpeed configuration of a run, and the one trap of its start-up."""
+"""The DeepSpeed configuration of a run, and the two traps of its start-up."""
 
 import os
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -43,6 +44,14 @@ def deepspeed_config(spec: RunSpec, zero: Mapping[str, Any]) -> dict[str, Any]:
     if bf16:
         config |= {"bf16": {"enabled": True}, "data_types": {"grad_accum_dtype": "fp32"}}
     return config
+
+
+def quote_library_path() -> None:
+    """Let DeepSpeed's compiled extension link where the environment's path has spaces: PyTorch does not quote it."""
+    from torch.utils import cpp_extension
+
+    if " " in cpp_extension.TORCH_LIB_PATH and not cpp_extension.TORCH_LIB_PATH.startswith("'"):
+        cpp_extension.TORCH_LIB_PATH = shlex.quote(cpp_extension.TORCH_LIB_PATH)
 
 
 def remove_dead_locks(extensions: Path | None = None) -> list[Path]:

@@ -13,9 +13,8 @@ from typing import Any
 
 import httpx
 import pytest
-import yaml
 
-from fire_opd.spec import dump_spec
+from flows.password import password_file
 from tests.conftest import Assets, project_processes
 
 TERMINAL = ("COMPLETED", "FAILED", "CANCELLED", "CRASHED")
@@ -29,6 +28,7 @@ class System:
     root: Path
     env: dict[str, str]
     process: subprocess.Popen[str]
+    said: list[str]  # when it started
 
     def post(self, path: str, **body: Any) -> Any:
         """POST to the API."""
@@ -76,9 +76,23 @@ class System:
         """PATCH to the API."""
         self._answer("PATCH", path, body)
 
+    def delete(self, path: str) -> None:
+        """DELETE in the API."""
+        self._answer("DELETE", path, None)
+
+    def request(self, method: str, path: str, body: Any) -> httpx.Response:
+        """Ask the API as somebody who is logged in."""
+        login = tuple(self.password.split(":"))
+        return httpx.request(method, f"{self.url}/api{path}", json=body, auth=(login[0], login[1]), timeout=30)
+
+    @property
+    def password(self) -> str:
+        """What logs in."""
+        return self.env["PREFECT_API_AUTH_STRING"]
+
     def _answer(self, method: str, path: str, body: Any) -> Any:
         for _ in range(10):  # as Prefect's client: SQLite on a busy machine may say 503
-            answer = httpx.request(method, f"{self.url}/api{path}", json=body, timeout=30)
+            answer = self.request(method, path, body)
             if answer.status_code != httpx.codes.SERVICE_UNAVAILABLE:
                 break
             time.sleep(1)
@@ -96,30 +110,39 @@ def wait_for(found: Callable[[], Any], seconds: float = 120) -> Any:
 
 
 @pytest.fixture(scope="session")
-def small_spec(assets: Assets) -> Path:
-    """A spec file: one round of 64 rollouts, one teacher for all prompts."""
-    values = yaml.safe_load(dump_spec(assets.spec("rounds.count=1", "train.total_updates=4")))
-    values["teachers"] = {"m": {**values["teachers"]["m"], "domains": []}}
-    file = assets.state / "small.yaml"
-    file.write_text(yaml.safe_dump(values))
-    return file
-
-
-@pytest.fixture(scope="session")
 def system(assets: Assets, tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
     """`make ui` with a home folder of its own, ended with Ctrl-C; then no process is left."""
+    started = serve(assets.state, tmp_path_factory.mktemp("home"), free_port())
+    yield started
+    started.process.send_signal(signal.SIGINT)
+    assert started.process.wait(90) == 130
+    assert not project_processes(assets.state)
+
+
+def free_port() -> int:
+    """A port of this machine that nobody uses."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def environment(state: Path, home: Path, port: int) -> dict[str, str]:
+    """What `make ui` finds: a state folder and a port of its own."""
     env = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
-    env |= {
-        "HOME": str(tmp_path_factory.mktemp("home")),
-        "FIRE_OPD_STATE": str(assets.state),
-        "FIRE_OPD_RUNS": str(assets.state / "runs"),
+    return env | {
+        "HOME": str(home),
+        "FIRE_OPD_STATE": str(state),
+        "FIRE_OPD_RUNS": str(state / "runs"),
         "FIRE_OPD_LINEAGE": "off",  # recording has tests of its own, which do not write into this repository
         "PREFECT_SERVER_API_PORT": str(port),
         "PREFECT_SERVER_DEPLOYMENTS_CONCURRENCY_SLOT_WAIT_SECONDS": "5",
     }
+
+
+def serve(state: Path, home: Path, port: int) -> System:
+    """Start `make ui` and return when it serves."""
+    env = environment(state, home, port)
     process = subprocess.Popen([sys.executable, "-m", "infra.ui"], env=env, stderr=subprocess.PIPE, text=True)
     assert process.stderr is not None
     lines: list[str] = []
@@ -128,8 +151,7 @@ def system(assets: Assets, tmp_path_factory: pytest.TempPathFactory) -> Iterator
         assert line, f"make ui ended: {lines}"
         lines.append(line)
     url = f"http://127.0.0.1:{port}"
-    env["PREFECT_API_URL"] = f"{url}/api"
-    yield System(url, assets.state, env, process)
-    process.send_signal(signal.SIGINT)
-    assert process.wait(90) == 130
-    assert not project_processes(assets.state)
+    password = password_file(state / "prefect").read_text().strip()
+    return System(
+        url, state, {**env, "PREFECT_API_URL": f"{url}/api", "PREFECT_API_AUTH_STRING": password}, process, lines
+    )

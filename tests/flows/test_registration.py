@@ -1,11 +1,15 @@
 """Registering is idempotent, and what a person changed on the pages outlives it."""
 
+import shlex
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests.flows.conftest import System
+from tests.newcomer.pages import Code, spans
 
 VOLATILE = {"updated", "last_polled", "status", "pull_steps"}  # no pull steps: an empty list, or null
 
@@ -33,10 +37,28 @@ def register(system: System) -> None:
 
 def test_registering_again_changes_nothing(system: System) -> None:
     before = registered(system)
-    assert {d["name"] for d in before["deployments"]} == {"distill", "retrain", "evaluate", "watch-prompts"}
+    names = {"distill", "retrain", "evaluate", "study", "watch-prompts", "doctor"}
+    assert {d["name"] for d in before["deployments"]} == names
     assert len(before["automations"]) == 2
     register(system)
     assert registered(system) == before
+
+
+def test_only_our_flows_are_shown_as_crashed(system: System) -> None:
+    """Another team's flows may share the server; and no interval that a shell asks for outlasts the window."""
+    [heartbeat] = [a for a in system.post("/automations/filter") if "heartbeat" in a["name"]]
+    related = heartbeat["trigger"]["match_related"]
+    [names] = [found["prefect.resource.name"] for found in (related if isinstance(related, list) else [related])]
+    assert set(names) == {deployment["name"] for deployment in system.post("/deployments/filter")}
+    code = (
+        "from infra.environment import prepare; prepare(); from prefect.settings import get_current_settings\n"
+        "print(get_current_settings().flows.heartbeat_frequency)"
+    )
+    env = {**system.env, "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "180"}
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=env, check=True, timeout=120, capture_output=True, text=True
+    )
+    assert heartbeat["trigger"]["within"] >= 10 * int(done.stdout)
 
 
 def test_what_a_person_changed_stays(system: System) -> None:
@@ -51,6 +73,20 @@ def test_what_a_person_changed_stays(system: System) -> None:
         assert [s["schedule"]["interval"] for s in system.deployment("watch-prompts")["schedules"]] == [3600.0]
     finally:
         system.patch(path, active=True, schedule={"interval": 300.0})
+
+
+@pytest.mark.parametrize(
+    "code", [code for code in spans() if code.text.startswith("prefect deployment schedule create ")], ids=str
+)
+def test_a_schedule_is_made_as_the_guide_says(system: System, code: Code) -> None:
+    words = shlex.split(code.text)
+    deployment, cron = words[4].split("/")[0], words[words.index("--cron") + 1]
+    before = [schedule["id"] for schedule in system.deployment(deployment)["schedules"]]
+    subprocess.run([sys.executable, "-m", *words], env=system.env, check=True, timeout=120)
+    made = system.deployment(deployment)
+    [schedule] = [schedule for schedule in made["schedules"] if schedule["id"] not in before]
+    system.delete(f"/deployments/{made['id']}/schedules/{schedule['id']}")
+    assert schedule["schedule"]["cron"] == cron
 
 
 def test_nothing_is_written_to_the_home_folder(system: System) -> None:

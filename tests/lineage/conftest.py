@@ -37,7 +37,7 @@ class Machine:
     @property
     def env(self) -> dict[str, str]:
         """Environment of a command there; git knows nobody."""
-        kept = {k: v for k, v in os.environ.items() if not k.startswith(("PREFECT_", "FIRE_OPD_"))}
+        kept = {k: v for k, v in os.environ.items() if not k.startswith(("PREFECT_API_URL", "FIRE_OPD_"))}
         return {
             **kept,
             "HOME": str(self.root / "home"),

@@ -24,30 +24,34 @@ def test_show_config_resolves_a_preset_with_overrides() -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "message"),
+    ("arguments", "status", "message"),
     [
-        (["show-config", "-S", "train.learning_rate=1"], "train.learning_rate: Extra inputs"),
-        (["show-config", "no-such-preset"], "presets: qwen3-1.7b-from-4b"),
-        (["rollout", "--run", "/no/such/run", "--round", "1"], "not a run folder"),
+        (["show-config", "-S", "train.learning_rate=1"], 2, "train.learning_rate: "),
+        (["show-config", "no-such-preset"], 2, "presets: qwen3-1.7b-from-4b"),
+        (["rollout", "--run", "/no/such/run", "--round", "1"], 1, "not a run folder"),
     ],
 )
-def test_an_error_is_one_message(arguments: list[str], message: str) -> None:
+def test_an_error_is_one_message(arguments: list[str], status: int, message: str) -> None:
     result = fire_opd(*arguments)
-    assert result.returncode == 1
+    assert result.returncode == status
     assert message in result.stderr
     assert "Traceback" not in result.stderr
 
 
-def test_dry_run_of_the_preset_for_real_models() -> None:
-    result = fire_opd("run", "qwen3-1.7b-from-4b", "--run", "/no/such/folder", "--dry-run")
-    assert result.returncode == 0, result.stderr
-    assert yaml.safe_load(result.stdout)["placement"]["device"] == "cuda"
+def test_dry_run_of_the_preset_names_the_models_that_are_not_at_hand(assets: Assets) -> None:
+    sets = [f"-Sprompts.path={assets.demo.mixed}", f"-Sevaluation.path={assets.demo.held_out}"]
+    result = fire_opd("run", "qwen3-1.7b-from-4b", "--run", "/no/such/folder", "--dry-run", *sets)
+    assert (result.returncode, result.stdout) == (2, "")
+    student, teacher = result.stderr.splitlines()
+    assert "student.path Qwen/Qwen3-1.7B: " in student
+    assert "teachers.qwen3-4b.path Qwen/Qwen3-4B: " in teacher
+    assert student.endswith("download it first (`hf download`)")
     assert not Path("/no/such/folder").exists()
 
 
 def test_a_missing_prompt_set_is_named_before_anything_starts(tmp_path: Path) -> None:
     result = fire_opd("run", "qwen3-1.7b-from-4b", "--run", tmp_path / "run", "-S", "prompts.path=/no/such.jsonl")
-    assert result.returncode == 1
+    assert result.returncode == 2
     assert "prompts.path /no/such.jsonl: no such file" in result.stderr
     assert not (tmp_path / "run").exists()
 

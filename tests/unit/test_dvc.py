@@ -9,13 +9,23 @@ import pytest
 import yaml
 
 from fire_opd.demo.build import RECIPE, demo_assets, demo_spec
+from fire_opd.lineage.dvc_process import stage_names
 from fire_opd.lineage.workspace import params_of
 from fire_opd.spec import map_paths
-from fire_opd.stages import ROUND, STAGES, Stage
+from fire_opd.stages import ROUND, STAGES, UNGRADED, Stage
+from fire_opd.storage import Run
+from tests.conftest import Assets
 
 ROOT = Path(__file__).parents[2]
 # Values that the spec derives from others.
-DERIVED = {"total_updates": {"spec.rounds.count", "spec.rounds.updates", "spec.train"}}
+DERIVED = {
+    "total_updates": {"spec.rounds.count", "spec.rounds.updates", "spec.train"},
+    "evaluation.graded": {"spec.evaluation.grader"},
+    "score_columns": {"spec.method", "spec.loss.reference_kl"},
+    "grading": {"spec.method", "spec.evaluation.grader", "spec.evaluation.answer_prefix"},
+    "rules.of_select": {"spec.rules"},
+    "rules.of_train": {"spec.rules"},
+}
 # What is not a stage of a run.
 OTHERS = {"inputs", "report"}
 
@@ -64,6 +74,7 @@ def test_a_stage_is_the_same_in_both(stages: dict[str, Any], stage: Stage) -> No
 def test_no_stage_is_missing(stages: dict[str, Any]) -> None:
     assert set(stages) == {*STAGES, "evaluate-start", *OTHERS}
     assert all(stages[stage.name]["foreach"] == "${rounds}" for stage in ROUND)
+    assert all(stages[stage.name]["foreach"] == "${ungraded}" for stage in UNGRADED)
     assert stages["baseline"]["foreach"] == "${spec.teachers}"
     start, evaluate = stages["evaluate-start"], body(stages["evaluate"])
     assert start["params"] == evaluate["params"]
@@ -74,6 +85,17 @@ def test_the_projects_params_are_the_demo() -> None:
     assets = demo_assets(ROOT / ".state/demo", 0)
     spec = map_paths(demo_spec(assets, ["storage.trainer_states=all"]), lambda _, p: f"./{Path(p).relative_to(ROOT)}")
     assert yaml.safe_load((ROOT / "params.yaml").read_text()) == {**params_of(spec), "demo": {str(RECIPE): {}}}
+
+
+def test_rounds_without_a_grader_are_appraised_and_recorded(assets: Assets, tmp_path: Path) -> None:
+    graded = assets.spec("evaluation.greedy=false")
+    ungraded = assets.spec("evaluation.greedy=false", "evaluation.grader=none")
+    assert params_of(graded)["ungraded"] == {}
+    assert list(params_of(ungraded)["ungraded"]) == ["0", "1", "2"]
+    for spec, besides in ((graded, []), (ungraded, ["appraise@{}"])):
+        run = Run.create(tmp_path / spec.evaluation.grader, spec)
+        assert stage_names(run, 0)[-1 - len(besides) :] == ["evaluate-start", *(name.format(0) for name in besides)]
+        assert stage_names(run, 2)[-1 - len(besides) :] == ["evaluate@2", *(name.format(2) for name in besides)]
 
 
 def test_no_tracked_file_holds_a_secret_or_a_place() -> None:

@@ -1,11 +1,15 @@
 """The table of stages is the contract of flow and command line."""
 
 import inspect
+from pathlib import Path
+
+import pytest
 
 import flows.distill
 from fire_opd import cli
 from fire_opd.spec import spec_values
-from fire_opd.stages import ROUND, STAGES, START
+from fire_opd.stages import ROUND, STAGES, START, UNGRADED, Job, last_directory
+from fire_opd.storage import Run, commit_stage
 from tests.conftest import Assets
 
 
@@ -16,6 +20,10 @@ def test_the_flow_runs_every_stage_in_order() -> None:
     rounds = source[source.index("for n in") :]
     inside = [rounds.index(f"{stage.name}(crew, n)") for stage in ROUND]
     assert inside == sorted(inside)
+    for stage in UNGRADED:  # after the evaluation, only where no grader is, and of round 0 too
+        guarded = f"if not run.spec.evaluation.graded:\n                    {stage.name}(crew, n)"
+        assert inside[-1] < rounds.index(guarded) < rounds.index("round_line")
+        assert source.index("evaluate(crew, 0)") < source.index(f"{stage.name}(crew, 0)") < source.index("round_line")
 
 
 def test_the_command_line_has_every_stage() -> None:
@@ -37,14 +45,60 @@ def test_a_round_reads_only_what_was_written_before() -> None:
     written |= {
         o.directory.replace("{n}", "{m}") for s in ROUND for o in s.outputs if o.name in ("trainer", "checkpoint")
     }
-    for stage in ROUND:
+    for stage in (*ROUND, *UNGRADED):
         for output in stage.outputs:
             stages = {source for source in output.inputs if ":" not in source}
             assert stages <= written, f"{stage.name} reads {stages - written}"
             written.add(output.directory)
 
 
-def test_another_percentile_leaves_rollouts_and_scores(assets: Assets) -> None:
-    specs = assets.spec(), assets.spec("filter.percentile=10")
+@pytest.mark.parametrize(
+    ("change", "stages"),
+    [
+        ("filter.percentile=10", {"select"}),  # what follows changes by its inputs' digests
+        ("sampling.truncated=drop", {"select"}),
+        ("scoring.max_mismatch=0.5", set()),  # a bound that scores which are there have passed
+        ("scoring.head_chunk=7", {"score", "appraise"}),
+        ("sampling.top_p=0.9", {"rollout"}),
+        ("rounds.chunk=32", {"rollout", "score"}),
+        ("placement.sampler.memory=0.5", set()),
+    ],
+)
+def test_a_change_throws_away_only_what_it_decides(assets: Assets, change: str, stages: set[str]) -> None:
+    specs = assets.spec(), assets.spec(change)
     changed = {s.name for s in STAGES.values() if spec_values(specs[0], s.params) != spec_values(specs[1], s.params)}
-    assert changed == {"select"}  # what follows changes by its inputs' digests
+    assert changed == stages
+
+
+def test_a_round_is_complete_when_its_held_out_figure_is_there(assets: Assets) -> None:
+    ungraded = assets.spec("evaluation.grader=none", "evaluation.greedy=false")
+    assert last_directory(assets.spec(), 2) == "rounds/2/evaluation"
+    assert last_directory(ungraded, 2) == "rounds/2/appraisal"
+
+
+def test_another_grader_leaves_the_training_as_it_is(assets: Assets) -> None:
+    """But without one the held-out prompts need teachers, which `prepare` finds."""
+    specs = [assets.spec("evaluation.greedy=false", f"evaluation.grader={name}") for name in ("exact", "math", "none")]
+    values = [{s.name: spec_values(spec, s.params) for s in STAGES.values()} for spec in specs]
+    assert {name for name in STAGES if values[0][name] != values[1][name]} == {"baseline", "evaluate"}
+    assert {name for name in STAGES if values[0][name] != values[2][name]} == {"prepare", "baseline", "evaluate"}
+
+
+def test_chunks_cover_the_round_and_replicas_decide_nothing(assets: Assets, tmp_path: Path) -> None:
+    """A manifest from before there were chunks stays valid where there are none."""
+    whole = Job(Run.create(tmp_path / "whole", assets.spec()), STAGES["rollout"], 1)
+    assert whole.chunks == []
+    specs = [assets.spec("rounds.chunk=24", f"placement.sampler.replicas={n}") for n in (1, 3)]
+    jobs = [Job(Run.create(tmp_path / str(n), spec), STAGES["rollout"], 1) for n, spec in enumerate(specs)]
+    assert [chunk.rows for chunk in jobs[0].chunks] == [slice(0, 24), slice(24, 48), slice(48, 64)]
+    for job in (whole, *jobs):
+        for directory in ("prompts", "rounds/0/checkpoint"):
+            about = {"stage": "any", "revision": 1, "round": 0, "params": {}, "inputs": {}, "threads": 1}
+            with commit_stage(job.run.path(directory), **about):
+                pass
+    output = STAGES["rollout"].outputs[0]
+    assert "rounds.chunk" not in whole.identity(output)["params"]
+    assert jobs[0].identity(output) == jobs[1].identity(output)
+    assert jobs[0].identity(output)["params"]["rounds.chunk"] == 24
+    parts = [chunk.identity(output)["params"]["chunk"] for chunk in jobs[0].chunks]
+    assert parts == [0, 1, 2]

@@ -64,7 +64,7 @@ def test_spec_is_the_recipe_on_the_built_files(built: DemoAssets) -> None:
     assert spec.evaluation.answer_prefix == tasks.MARK
     assert spec.sampling.max_tokens == tasks.MAX_RESPONSE
     assert demo_spec(built, clean=True).prompts.path == str(built.clean)
-    assert demo_spec(built).rounds.count * spec.rounds.rollouts == tasks.TRAIN
+    assert 2 * demo_spec(built).rounds.count * spec.rounds.rollouts == tasks.TRAIN  # half an epoch
     with pytest.raises(SpecError, match="no_such"):
         demo_spec(built, ["train.no_such=1"])
 

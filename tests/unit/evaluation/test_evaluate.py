@@ -4,9 +4,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from fire_opd.errors import SpecError
 from fire_opd.evaluation.sample import evaluate
 from fire_opd.generation import Completion
-from fire_opd.records import PROMPT, SAMPLE, read_table
+from fire_opd.records import PROMPT, ROLLOUT, SAMPLE, read_table
 from fire_opd.runtime.seeds import derive_seed
 from fire_opd.runtime.tick import no_tick
 from fire_opd.spec import RunSpec
@@ -29,17 +30,23 @@ def spec(**evaluation):
 @pytest.fixture
 def run(tmp_path):
     """run(spec, generate): metrics, rows and the requests made; two prompts, answers "1" and "2"."""
-    rows = [{"prompt": f"f{i}", "domain": "m", "answer": str(i), "prompt_ids": [i]} for i in (1, 2)]
+    rows = [
+        {"prompt": f"f{i}", "domain": domain, "answer": str(i), "teacher": "t", "prompt_ids": [i]}
+        for i, domain in ((1, "m"), (2, "c"))
+    ]
     pq.write_table(pa.Table.from_pylist(rows, schema=PROMPT), tmp_path / "evaluation.parquet")
 
-    def call(rules, finish_reason="stop"):
+    def call(rules, finish_reason="stop", texts=("#1", "#2"), number=0):
         seen = []
 
         def generate(requests, tick):
             seen.extend(requests)
             return [Completion([35, request.prompt_ids[0]], [-0.5, -0.5], finish_reason) for request in requests]
 
-        metrics = evaluate(generate, lambda ids: f"#{ids[1]}", rules, tmp_path, tmp_path, no_tick)
+        def decode(ids):
+            return texts[ids[1] - 1]
+
+        metrics = evaluate(generate, decode, rules, tmp_path, tmp_path, no_tick, number)
         return metrics, read_table(tmp_path / "samples.parquet", SAMPLE).to_pylist(), seen
 
     return call
@@ -65,3 +72,51 @@ def test_a_response_that_did_not_end_is_wrong(run):
     metrics, rows, _ = run(spec(), "length")
     assert [row["text"] for row in rows] == ["#1", "#1", "#2", "#2"]
     assert metrics["avg@2"] == 0.0
+
+
+def test_what_cannot_be_read_is_counted_over_all_and_by_domain(run):
+    metrics, rows, _ = run(spec(), texts=("#1", "the answer is 2"))
+    assert [row["read"] for row in rows] == [True, True, False, False]
+    assert metrics["unreadable"] == 0.5
+    assert {name: part["unreadable"] for name, part in metrics["by_domain"].items()} == {"c": 1.0, "m": 0.0}
+
+
+def test_a_cut_response_is_unreadable_only_without_an_answer(run):
+    metrics, rows, _ = run(spec(), "length", texts=("#1", "let me think"))
+    assert [(row["correct"], row["read"]) for row in rows] == [(False, True)] * 2 + [(False, False)] * 2
+    assert (metrics["unreadable"], metrics["truncation_rate"]) == (0.5, 1.0)
+
+
+def test_ungraded_answers_go_to_the_scorer(run, tmp_path):
+    metrics, rows, requests = run(spec(grader="none"), texts=("", "anything"), number=3)
+    assert {(row["correct"], row["read"]) for row in rows} == {(None, None)}
+    assert sorted(metrics) == ["by_domain", "length", "prompts", "truncation_rate"]
+    assert sorted(metrics["by_domain"]["m"]) == ["length", "prompts", "truncation_rate"]
+    answers = read_table(tmp_path / "rollouts.parquet", ROLLOUT).to_pylist()
+    assert [(a["round"], a["prompt"], a["sample"]) for a in answers] == [(3, r["prompt"], r["k"]) for r in rows]
+    assert [(a["teacher"], a["prompt_ids"], a["response_ids"]) for a in answers[::2]] == [
+        ("t", [1], [35, 1]),
+        ("t", [2], [35, 2]),
+    ]
+    assert [a["engine_logprobs"] for a in answers] == [[-0.5, -0.5]] * 4
+    assert [a["seed"] for a in answers] == [request.seed for request in requests]
+
+
+def test_graded_answers_are_not_written_twice(run, tmp_path):
+    run(spec())
+    assert not (tmp_path / "rollouts.parquet").exists()
+
+
+@pytest.mark.parametrize(
+    ("other", "named"),
+    [
+        ("evaluation.greedy=true", r"evaluation\.greedy = True .* set it to False"),
+        ("evaluation.temperature=0.7", r"evaluation\.temperature = 0\.7 .* set it to 1\.0"),
+    ],
+)
+def test_a_divergence_is_of_answers_that_the_student_draws(assets, other, named):
+    """A greedy or sharpened answer is not drawn from the student, and its log-ratio estimates no divergence."""
+    drawn = ("evaluation.grader=none", "evaluation.greedy=false")
+    assert not assets.spec(*drawn).evaluation.graded
+    with pytest.raises(SpecError, match=named):
+        assets.spec(*drawn, other)

@@ -1,5 +1,7 @@
 """The golden numbers of FiRe and plain OPD on five small trajectories (natural logarithm, ratio 1)."""
 
+from typing import get_args
+
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -9,6 +11,7 @@ from fire_opd.fire.losses import clipped_policy_loss, coefficients
 from fire_opd.fire.select import select
 from fire_opd.records import ROLLOUT, SCORE
 from fire_opd.spec import RunSpec
+from fire_opd.spec.method import ScoreColumn
 
 LOG_S = [[-0.5, -1.2], [-0.1, -0.7, -2.0], [-1.0], [-0.3, -0.3], [-0.9, -0.2]]
 LOG_T = [[-0.4, -2.2], [-0.2, -0.3, -1.0], [-4.0], [-0.1, -0.6], [-0.5, -0.1]]
@@ -39,10 +42,12 @@ def make_tables(
     h_t: list[list[float]],
     **columns: list[object],
 ) -> tuple[pa.Table, pa.Table]:
-    """Rollouts and scores of these trajectories; `columns` replace teacher, finish_reason and engine_logprobs."""
+    """Rollouts and scores of these trajectories; `columns` replace columns of both."""
     size = len(log_s)
     ids = {"round": [1] * size, "prompt": [f"p{i}" for i in range(size)], "sample": [0] * size}
     teacher = columns.pop("teacher", ["t"] * size)
+    asked = {name: columns.pop(name, [None] * size) for name in get_args(ScoreColumn)}
+    ids["prompt"] = columns.pop("prompt", ids["prompt"])
     rollouts = {
         **ids,
         "domain": teacher,
@@ -62,6 +67,7 @@ def make_tables(
         "teacher_entropies": h_t,
         "student_logprobs": log_s,
         "student_entropies": h_s,
+        **asked,
     }
     return pa.table(rollouts, schema=ROLLOUT), pa.table(scores, schema=SCORE)
 

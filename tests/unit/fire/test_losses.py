@@ -6,6 +6,9 @@ import pytest
 import torch
 
 from fire_opd.fire.losses import clipped_policy_loss, coefficients
+from fire_opd.head import logprob_entropy
+from fire_opd.spec import Divergence
+from tests.unit.head.test_chunked import plain_divergence
 
 
 def test_only_the_student_in_training_gets_a_gradient() -> None:
@@ -24,6 +27,17 @@ def test_the_clip_acts_on_the_side_that_would_go_on_growing() -> None:
     loss.backward()
     assert [g != 0 for g in logprob.grad.tolist()] == [False, True, True, False]
     assert int(sums["clipped"]) == 2
+
+
+def test_the_dual_clip_bounds_what_a_bad_token_costs() -> None:
+    """Ratio e² = 7.4: with A = −1 the loss is 7.4, or 3 and without a gradient; with A = 1 the clip has acted."""
+    for dual_clip, loss, gradients in ((None, 7.389 - 1.2, [True, False]), (3.0, 3.0 - 1.2, [False, False])):
+        logprob = torch.tensor([2.0, 2.0], requires_grad=True)
+        advantage = torch.tensor([-1.0, 1.0])
+        found, _ = clipped_policy_loss(logprob, torch.zeros(2), advantage, torch.ones(2), 0.2, dual_clip)
+        found.backward()
+        assert found.item() == pytest.approx(loss, abs=1e-3)
+        assert [g != 0 for g in logprob.grad.tolist()] == gradients
 
 
 def test_an_extreme_ratio_stays_finite() -> None:
@@ -75,6 +89,46 @@ def test_the_expected_gradient() -> None:
 
     sequence_level = (kl[0] + first.exp() @ kl[1]) / T
     assert _distance(sampled, torch.autograd.grad(sequence_level, parameters)) > 0.05
+
+
+@pytest.mark.parametrize(
+    "divergence",
+    [Divergence("reverse_kl"), Divergence("forward_kl"), Divergence("jsd", 0.3), Divergence("top_k", top_k=2)],
+    ids=lambda divergence: divergence.kind,
+)
+def test_the_expected_gradient_of_a_divergence(divergence: Divergence) -> None:
+    """Over all sequences of 2 tokens over 5: that of (1/T) Σ_t E_prefix D(πθ ‖ πT), prefixes held fixed.
+
+    The head's gradient of every sequence, weighted with the sequence's probability, against autograd through torch's
+    own definition of the divergence at the six prefixes.
+    """
+    torch.manual_seed(0)
+    V, T = 5, 2
+    student, teacher = (torch.randn(1 + V, V, dtype=torch.float64) for _ in range(2))  # rows: no prefix, then by token
+    teacher = teacher.log_softmax(-1)
+    logits = student.clone().requires_grad_()
+    logp = student.log_softmax(-1)
+    expected_loss = torch.zeros((), dtype=torch.float64)
+    for a, b in product(range(V), range(V)):
+        rows = torch.tensor([0, 1 + a])
+        _, _, divergence_T = logprob_entropy(
+            logits[rows],
+            torch.eye(V, dtype=torch.float64),
+            torch.tensor([a, b]),
+            chunk=1,
+            divergence=divergence,
+            teacher=lambda part, rows=rows: teacher[rows[part]],
+        )
+        probability = (logp[0, a] + logp[1 + a, b]).exp()
+        expected_loss = expected_loss + probability * divergence_T.sum() / T
+    (found,) = torch.autograd.grad(expected_loss, logits)
+
+    leaf = student.clone().requires_grad_()
+    reach = torch.cat([torch.ones(1, dtype=torch.float64), logp[0].exp()])  # of each prefix
+    stated = (reach @ plain_divergence(divergence, leaf.log_softmax(-1), teacher)) / T
+    (wanted,) = torch.autograd.grad(stated, leaf)
+    assert float((found - wanted).norm() / wanted.norm()) < 1e-12
+    assert float(expected_loss) == pytest.approx(float(stated), rel=1e-12)
 
 
 def _distance(found: tuple[torch.Tensor, ...], expected: tuple[torch.Tensor, ...]) -> float:

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from fire_opd.errors import ArtifactError, EmptyRoundError
 from fire_opd.fire.filter import keep, threshold
+from fire_opd.fire.loops import loops
 from fire_opd.fire.select import select, update_parts
 from tests.unit.fire.test_golden import H_S, H_T, LOG_S, LOG_T, make_spec, make_tables
 
@@ -126,6 +127,33 @@ def test_scores_that_are_not_finite_are_named() -> None:
         select(rollouts, scores.take([1, 0, 2, 3, 4]), make_spec())
 
 
+def test_scores_that_are_not_finite_can_be_dropped() -> None:
+    """The others get what they get without them."""
+    broken = [*LOG_T[:2], [float("nan")], [float("-inf"), LOG_T[3][1]], LOG_T[4]]
+    spec = make_spec(rules={"not_finite": "drop"})
+    batch, metrics = select(*make_tables(LOG_S, broken, H_S, H_T), spec)
+    assert batch["reason"].to_pylist()[2:4] == ["not_finite", "not_finite"]
+    assert metrics["dropped"]["not_finite"] == 2
+    assert batch["advantages"].to_pylist()[2:4] == [[0.0], [0.0, 0.0]]
+    rest = [[rows[i] for i in (0, 1, 4)] for rows in (LOG_S, LOG_T, H_S, H_T)]
+    alone, _ = select(*make_tables(*rest), spec)
+    assert batch["advantages"].take([0, 1, 4]).to_pylist() == alone["advantages"].to_pylist()
+    assert batch["kept"].take([0, 1, 4]).to_pylist() == alone["kept"].to_pylist()
+
+
+def test_a_round_that_breaks_a_rule_or_keeps_nothing_is_skipped() -> None:
+    tables = make_tables(LOG_S, LOG_T, H_S, H_T)
+    rules = {"bounds": {"reverse_kl": {"above": 0.3, "action": "skip_round"}}}
+    batch, metrics = select(*tables, make_spec(rules=rules), {"reverse_kl": 0.5})
+    assert metrics["skipped"] == "reverse_kl is 0.5, above 0.3"
+    assert metrics["kept"] == 0
+    assert batch["reason"].to_pylist() == ["skipped", "skipped", "filtered", "skipped", "skipped"]
+    assert not any(batch["kept"].to_pylist())
+    assert "skipped" not in select(*tables, make_spec(rules=rules), {"reverse_kl": 0.3})[1]
+    short = make_spec(rules={"empty": "skip_round"}, rounds={"rollouts": 1024, "updates": 5})
+    assert "4 of 5 rollouts are left for 5 update" in select(*tables, short)[1]["skipped"]
+
+
 def test_importance_factors_are_capped() -> None:
     engine = [[value - 1.0 for value in row] for row in LOG_S]
     tables = make_tables(LOG_S, LOG_T, H_S, H_T, engine_logprobs=engine)
@@ -133,6 +161,32 @@ def test_importance_factors_are_capped() -> None:
     for cap, factor in ((2.0, 2.0), (5.0, np.e)):
         corrected = select(*tables, make_spec(loss={"tis_cap": cap}))[0]["advantages"].to_pylist()
         assert np.allclose(np.concatenate(corrected), plain * factor, rtol=1e-5)
+
+
+def test_tokens_that_teach_nothing() -> None:
+    tables = make_tables(LOG_S, LOG_T, H_S, H_T)
+    bare = make_spec(method={"name": "opd"})
+    plain = select(*tables, bare)[0]["advantages"].to_pylist()
+    for loss, expected in (
+        ({"max_gap": 0.95}, [[a if abs(a) < 0.95 else 0 for a in row] for row in plain]),
+        ({"first_tokens": 1}, [[row[0], *[0] * (len(row) - 1)] for row in plain]),
+        ({"max_gap": 10, "first_tokens": 3}, plain),
+    ):
+        for name, column in (("opd", "advantages"), ("reverse_kl", "divergence_weights")):
+            found = select(*tables, make_spec(method={"name": name}, loss=loss))[0][column].to_pylist()
+            if name == "opd":
+                assert found == expected
+            assert [[bool(value) for value in row] for row in found] == [[bool(a) for a in row] for row in expected]
+
+
+def test_the_pull_to_the_first_student() -> None:
+    """A minus κ (log πS − log πR), for every method; the scores then have its log-probs."""
+    reference = [[value - 0.5 for value in row] for row in LOG_S]
+    tables = make_tables(LOG_S, LOG_T, H_S, H_T, reference_logprobs=reference)
+    spec = make_spec(loss={"reference_kl": 0.2})
+    assert spec.score_columns == ("reference_logprobs",)
+    found, plain = (select(*tables, s)[0]["advantages"].to_pylist() for s in (spec, make_spec()))
+    assert np.allclose(np.concatenate(found), np.concatenate(plain) - 0.2 * 0.5, atol=1e-6)
 
 
 def test_a_robust_maximum_ignores_an_outlier() -> None:
@@ -158,3 +212,25 @@ def test_loops_are_counted() -> None:
     columns = [[[-1.0] * 20] * 2 for _ in range(4)]
     rollouts, scores = make_tables(*columns, response_ids=[loop, sound])
     assert select(rollouts, scores, make_spec())[1]["repetition_rate"] == 0.5
+    for policy, kept in (("keep", [True, True]), ("drop", [False, True]), ("mask", [False, True])):
+        batch, _ = select(rollouts, scores, make_spec(sampling={"looping": policy}, **ALL))
+        assert batch["kept"].to_pylist() == kept
+        assert batch["reason"].to_pylist() == [None if kept[0] else "looping", None]
+
+
+@pytest.mark.parametrize(
+    ("tokens", "looping"),
+    [
+        ([7] * 16, True),
+        ([7] * 15, False),
+        ([5, 1, 2, 3] * 4, True),
+        (list(range(100)) + list(range(40, 100)) * 2, True),  # a sentence of 60 tokens, three times
+        (list(range(100)) + list(range(40, 100)), False),  # twice
+        (list(range(256)) * 3, True),
+        (list(range(257)) * 3, False),
+        (list(range(60)) * 3 + [99], False),  # it found its way out
+        ([], False),
+    ],
+)
+def test_a_loop_is_one_piece_three_times(tokens: list[int], looping: bool) -> None:
+    assert loops(np.array(tokens, np.int32), np.array([0, len(tokens)])).tolist() == [looping]

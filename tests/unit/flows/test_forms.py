@@ -34,9 +34,10 @@ def test_every_field_reaches_the_spec(assets: Assets, tmp_path: Path) -> None:
     file.write_text(yaml.safe_dump(yaml.safe_load(dump_spec(assets.spec()))))
     form = SpecForm(
         spec_file=str(file), rounds=3, rollouts=32, updates=4, percentile=50, filter_scope="teacher", alpha=0.5, beta=0,
-        lr=1e-5, max_tokens=8, seed=7, more=["train.zero=1"],
+        method="fire", lr=1e-5, max_tokens=8, seed=7, more=["train.zero=1"],
     )  # fmt: skip
     spec = form.resolve(student__path=str(assets.demo.teachers["m"]))
+    assert spec.method.name == "fire"
     assert (spec.rounds.count, spec.rounds.rollouts, spec.rounds.updates, spec.seed) == (3, 32, 4, 7)
     assert (spec.filter.percentile, spec.filter.scope) == (50, "teacher")
     assert (spec.weights.alpha, spec.weights.beta, spec.train.lr, spec.sampling.max_tokens) == (0.5, 0, 1e-5, 8)

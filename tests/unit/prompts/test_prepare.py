@@ -60,10 +60,12 @@ def test_problems_of_both_files_come_together(prepare: Prepare) -> None:
 
 
 def test_an_empty_set_is_an_error(prepare: Prepare) -> None:
-    with pytest.raises(PromptError, match=r"test\.jsonl: no prompt is left"):
+    with pytest.raises(PromptError, match=r"test\.jsonl: is empty"):
         prepare([ASKED], [])
-    with pytest.raises(PromptError, match=r"train\.jsonl: no prompt is left"):
+    with pytest.raises(PromptError, match=r"train\.jsonl: is empty"):
         prepare([])
+    with pytest.raises(PromptError, match=r"train\.jsonl: no prompt is left"):
+        prepare([HELD_OUT], [HELD_OUT], "prompts.overlap=drop")
 
 
 def test_the_set_decides_its_metrics_and_not_the_length_of_the_run(prepare: Prepare) -> None:
@@ -117,3 +119,69 @@ def test_verls_parquet_and_jsonl_give_the_same_table(assets: Assets, tmp_path: P
     assert [messages[0]["content"] for messages in table["messages"].to_pylist()] == asked
     assert table["teacher"].to_pylist() == ["c" if i % 3 else "m" for i in range(5000)]
     assert ticks
+
+
+def messages(file: Path) -> list[list[tuple[str, str]]]:
+    return [[(m["role"], m["content"]) for m in row] for row in read_table(file, PROMPT)["messages"].to_pylist()]
+
+
+def test_system_and_suffix_go_to_both_sets(prepare: Prepare, tmp_path: Path) -> None:
+    own = {"role": "system", "content": "C"}
+    rows = [
+        {"prompt": "M1+1", "domain": "m"},
+        {"prompt": [own, {"role": "user", "content": "M2+2="}], "domain": "m"},
+        {
+            "prompt": [
+                {"role": "user", "content": "M1"},
+                {"role": "assistant", "content": "2"},
+                {"role": "user", "content": "M3+3"},
+            ],
+            "domain": "m",
+        },
+    ]
+    prepare(rows, [{**HELD_OUT, "prompt": "M4+4"}], "prompts.system=M", "prompts.suffix='='")
+    assert messages(tmp_path / "prompts.parquet") == [
+        [("system", "M"), ("user", "M1+1=")],
+        [("system", "C"), ("user", "M2+2=")],  # its own, and the suffix was there
+        [("system", "M"), ("user", "M1"), ("assistant", "2"), ("user", "M3+3=")],
+    ]
+    assert messages(tmp_path / "evaluation.parquet") == [[("system", "M"), ("user", "M4+4=")]]
+
+
+def test_what_is_asked_for_does_not_hide_a_leak(prepare: Prepare) -> None:
+    counts = prepare([ASKED, HELD_OUT], [HELD_OUT], "prompts.system=M", "prompts.suffix='='", "prompts.overlap=drop")
+    assert counts["training"]["overlap"] == 1
+
+
+def test_a_task_in_the_system_turn_is_no_overlap(prepare: Prepare) -> None:
+    def row(task: str) -> dict[str, Any]:
+        return {
+            "prompt": [{"role": "system", "content": task}, {"role": "user", "content": "M"}],
+            "answer": "1",
+            "domain": "m",
+        }
+
+    assert prepare([row("1+1="), row("2+2=")], [row("9+9=")])["training"]["kept"] == 2
+    with pytest.raises(PromptError, match=r"train\.jsonl:3: prompt: is in .*test\.jsonl; remove it"):
+        prepare([row("1+1="), row("2+2="), row("9+9=")], [row("9+9=")])
+
+
+def test_rows_with_one_cause_are_one_line(prepare: Prepare) -> None:
+    rows = [{**ASKED, "prompt": f"M{n}+{n}=" + "1" * n, "domain": f"d{n}"} for n in range(20, 60)]
+    with pytest.raises(PromptError) as error:
+        prepare([ASKED, *rows, *[HELD_OUT] * 7])
+    first, *causes = str(error.value).splitlines()
+    assert first == "81 bad row(s), nothing was used:"
+    assert [cause.split("(")[-1] for cause in causes] == [
+        "40 rows, first 2, 3, 4)",
+        "34 rows, first 8, 9, 10)",
+        "7 rows, first 42, 43, 44)",
+    ]
+
+
+def test_columns_of_both_sets(prepare: Prepare, tmp_path: Path) -> None:
+    row = {"question": "M1+1=", "gold": 2.0, "topic": "m"}
+    mapped = "columns={prompt: question, answer: gold, domain: topic}"
+    metrics = prepare([row], [{**row, "question": "M2+2="}], f"prompts.{mapped}", f"evaluation.{mapped}")
+    assert metrics["training"]["kept"] == metrics["evaluation"]["kept"] == 1
+    assert read_table(tmp_path / "prompts.parquet", PROMPT)["answer"].to_pylist() == ["2"]

@@ -101,24 +101,24 @@ def test_every_bad_line_is_named(tmp_path: Path) -> None:
     with pytest.raises(PromptError) as error:
         read(path)
     message = str(error.value)
-    assert message.startswith("10 bad line(s)")
+    assert message.startswith("10 bad row(s)")
     named = ["line", "line", "prompt", "prompt", "prompt", "prompt", "prompt", "answer", "domain", "line"]
     assert [line.split(": ")[0].strip() for line in message.splitlines()[1:]] == [f"{path}:{n}" for n in range(2, 12)]
     assert [line.split(": ")[1] for line in message.splitlines()[1:]] == named
 
 
-def test_many_bad_lines_are_counted(tmp_path: Path) -> None:
-    with pytest.raises(PromptError, match=r"50 bad line\(s\)(?s:.*)and 30 more"):
-        read(write(tmp_path / "bad.jsonl", [{}] * 50))
-    with pytest.raises(PromptError, match=r"missing\.jsonl: cannot be read"):
+def test_rows_with_one_cause_are_one_line(tmp_path: Path) -> None:
+    with pytest.raises(PromptError, match=r"bad\.jsonl:2: prompt: missing.*\(50 rows, first 2, 3, 4\)$"):
+        read(write(tmp_path / "bad.jsonl", [GOOD[0], *[{"domain": "m"}] * 50]))
+    with pytest.raises(PromptError, match=r"missing\.jsonl: no such file or folder"):
         read(str(tmp_path / "missing.jsonl"))
 
 
 @pytest.mark.parametrize(
     ("rows", "overrides", "named"),
     [
-        ([{**GOOD[0], "teacher": "x"}], [], r"train\.jsonl:1: teacher: 'x' is not one of \['c', 'm'\]"),
-        ([{"prompt": "M1+1=", "domain": "law"}], [], r"train\.jsonl:1: domain: 'law' is served by no teacher"),
+        ([{**GOOD[0], "teacher": "x"}], [], r"train\.jsonl:1: teacher: 'x': is not one of \['c', 'm'\]"),
+        ([{"prompt": "M1+1=", "domain": "law"}], [], r"train\.jsonl:1: domain: 'law': is served by no teacher"),
         ([{"prompt": "M" + "1" * 40, "domain": "m"}], [], r"train\.jsonl:1: prompt: 41 tokens"),
         ([{"prompt": "Ω", "domain": "m"}], [], r"train\.jsonl:1: prompt: has characters that"),
         (

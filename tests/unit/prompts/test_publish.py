@@ -9,8 +9,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from fire_opd.errors import PromptError
-from fire_opd.prompts import claim_prompts, claimed, find_prompts, publish_prompts, published_prompts
+from fire_opd.prompts import claim_prompts, claimed, find_prompts, publish_prompts, published_prompts, set_digest
 from fire_opd.storage.store import Store
+from tests.unit.prompts.sets import CODECS, CONTAINERS, read
 from tests.unit.storage.test_store import store
 
 __all__ = ["store"]  # the fixture: local and S3
@@ -42,12 +43,39 @@ def test_a_published_set_is_read_from_the_store(store: Store, tmp_path: Path) ->
     assert again.sha256 == first.sha256
 
 
+@pytest.mark.parametrize("name", ["X.PARQUET", "x.jsonl.gz", "x"])
+def test_the_stored_name_fits_the_content(store: Store, tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_bytes(CODECS["zstd"](CONTAINERS["json lines"](ROWS)))
+    made = publish_prompts(store, str(tmp_path / name), "sums")
+    assert made.file == f"{made.sha256}.jsonl.zst"
+    assert len(read(store.url(f"{made.folder}/{made.file}"))) == 20
+
+
+def test_a_set_of_several_files(store: Store, tmp_path: Path) -> None:
+    shards = tmp_path / "shards"
+    shards.mkdir()
+    (shards / "README.md").write_text("x")
+    (shards / "b.parquet").write_bytes(CONTAINERS["parquet"](ROWS[:7]))
+    (shards / "a.gz").write_bytes(CODECS["gzip"](CONTAINERS["json array"](ROWS[7:])))
+    made = publish_prompts(store, str(shards), "sums")
+    assert (made.prompts, made.sha256) == (20, set_digest(str(shards)))
+    assert find_prompts(store, made.reference) == made
+    stored = store.url(f"{made.folder}/{made.file}")
+    assert [p.answer for p in read(stored)] == [p.answer for p in read(shards)]
+    assert set_digest(stored) == made.sha256
+    assert publish_prompts(store, stored, "sums") == made
+    assert publish_prompts(store, jsonl(tmp_path / "one.jsonl", ROWS), "sums") == made
+    (shards / "b.parquet").write_bytes(CONTAINERS["parquet"]([{"prompt": ""}]))
+    with pytest.raises(PromptError, match=f"{shards}/b.parquet:1: prompt: "):
+        publish_prompts(store, f"{shards}/*.parquet", "sums")
+
+
 @pytest.mark.parametrize(
     ("text", "named"),
     [
-        ('{"prompt": "1"}\nnot JSON\n', r"bad\.jsonl:2: line: not JSON"),
+        ('{"prompt": "1"}\nnot JSON\n', r"bad\.jsonl:2: line: column 1: not JSON"),
         ('{"prompt": ""}\n', r"bad\.jsonl:1: prompt"),
-        ("", "has no prompt"),
+        ("", r"bad\.jsonl: is empty"),
     ],
 )
 def test_bad_sets_publish_nothing(store: Store, tmp_path: Path, text: str, named: str) -> None:

@@ -1,7 +1,7 @@
 """vLLM on CPU: the same tokens in any company, the trainer's log-probs, new weights in place and stale ones caught."""
 
-import json
 import random
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -11,11 +11,11 @@ import pytest
 import tiny_models
 import vllm_process
 
-from fire_opd.errors import EngineError, PreflightError, StaleWeightsError
+from fire_opd.demo.models import VOCABULARY
+from fire_opd.errors import EngineError, StaleWeightsError
 from fire_opd.generation import Request
-from fire_opd.models import stop_tokens
 from fire_opd.runtime.seeds import derive_seed
-from fire_opd.spec import ModelSpec
+from tests.families import save_family
 
 MAX_TOKENS = 48
 both_heads = pytest.mark.parametrize("tied", [True, False], ids=["tied", "untied"])
@@ -35,6 +35,18 @@ def whole(asked, completions):
     return [request.prompt_ids + done.token_ids for request, done in zip(asked, completions, strict=True)]
 
 
+def check_family(call, tmp_path, name, **changes):
+    first, second = (save_family(name, tmp_path / n, vocab_size=80, **changes) for n in ("first", "second"))
+    tiny_models.scale(second, 1.05)
+    asked = requests()
+    for directory in (first, second):
+        call(vllm_process.reload, first, directory, None)
+        completions = call(vllm_process.generate, first, asked)
+        expected = tiny_models.logprobs(directory, whole(asked, completions))
+        for done, (_, logprobs) in zip(completions, expected, strict=True):
+            np.testing.assert_allclose(done.logprobs, logprobs[-len(done.logprobs) :], atol=1e-4)
+
+
 @pytest.fixture(params=[True, False], ids=["tied", "untied"])
 def model(request, models, in_vllm):
     """A model that the shared engine holds, before and after the test."""
@@ -51,6 +63,35 @@ def test_logprobs_are_those_of_transformers(in_vllm, model):
         np.testing.assert_allclose(completion.logprobs, logprobs[-len(completion.logprobs) :], atol=1e-4)
 
 
+@both_heads
+def test_rows_that_pad_the_output_matrix_are_never_sampled(in_vllm, models, tied):
+    first, second = models(tied, "p"), models(tied, "q")
+    for asked in (requests(), requests(8, temperature=0)):
+        for directory in (first, second, first):  # also after new weights, in place
+            in_vllm(vllm_process.reload, first, directory, None)
+            completions = in_vllm(vllm_process.generate, first, asked)
+            assert max(token for done in completions for token in done.token_ids) < tiny_models.SIZE
+            expected = tiny_models.logprobs(directory, whole(asked, completions))
+            for done, (_, logprobs) in zip(completions, expected, strict=True):
+                np.testing.assert_allclose(done.logprobs, logprobs[-len(done.logprobs) :], atol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["granite", "cohere", "gemma2"])
+def test_scaled_and_capped_logits_before_and_after_new_weights(in_vllm, tmp_path, name):
+    check_family(in_vllm, tmp_path, name)
+
+
+@pytest.mark.full
+def test_experts_before_and_after_new_weights(in_fresh_vllm, tmp_path):
+    check_family(in_fresh_vllm, tmp_path, "qwen3_moe", moe_intermediate_size=40)  # vLLM pads it to 64
+
+
+@pytest.mark.full
+def test_experts_that_take_no_new_weights_are_an_error(in_fresh_vllm, tmp_path):
+    with pytest.raises(EngineError, match=r"no new weights for the experts.*placement\.sampler\.mode to cold"):
+        check_family(in_fresh_vllm, tmp_path, "gpt_oss")
+
+
 def test_temperature_zero_takes_the_most_likely_token(in_vllm, model):
     asked = requests(8, temperature=0)
     completions = in_vllm(vllm_process.generate, model, asked)
@@ -62,7 +103,7 @@ def test_temperature_zero_takes_the_most_likely_token(in_vllm, model):
 def test_a_completion_depends_on_its_request_alone(in_vllm, model):
     asked = requests()
     together = in_vllm(vllm_process.generate, model, asked)
-    assert in_vllm(vllm_process.generate, model, asked) == together  # now with a warm prefix cache
+    assert in_vllm(vllm_process.generate, model, asked) == together  # again, by an engine that has done it before
     assert in_vllm(vllm_process.generate, model, asked[::-1]) == together[::-1]
     for part in (slice(0, 1), slice(1, 8), slice(8, 48)):
         assert in_vllm(vllm_process.generate, model, asked[part]) == together[part]
@@ -83,6 +124,17 @@ def test_a_response_ends_with_end_of_sequence_or_at_its_length(in_vllm, model):
         assert tiny_models.EOS_ID not in completion.token_ids[:-1]
         assert ended or len(completion.token_ids) == MAX_TOKENS
         assert len(completion.logprobs) == len(completion.token_ids)
+
+
+def test_the_token_that_ends_a_response_is_no_part_of_its_text(in_vllm, model):
+    """An ordinary token, as `sampling.stop_token_ids` may name: tokenizers leave only special ones out."""
+    token = VOCABULARY.index("7")
+    found = in_vllm(vllm_process.ended_by, model, token, requests())
+    assert {completion.finish_reason for completion, _ in found} == {"stop", "length"}
+    for completion, text in found:
+        assert (completion.token_ids[-1] == token) == (completion.finish_reason == "stop")
+        assert token not in completion.token_ids[:-1]
+        assert "7" not in text
 
 
 def test_progress_is_shown_before_the_first_response_is_finished(in_vllm, model):
@@ -121,6 +173,16 @@ def test_stale_weights_are_caught(in_vllm, model, tmp_path, name, known):
     in_vllm(vllm_process.reload, model, new, previous)
 
 
+def test_weights_that_cannot_be_compared_prove_nothing(in_vllm, model, tmp_path):
+    """An update below the noise in what vLLM fuses and packs; the same weights once more are no update."""
+    new = shutil.copytree(model, tmp_path / "new")
+    tiny_models.scale(new, 1 + 1e-6, only="q_proj")
+    with pytest.raises(StaleWeightsError, match="nothing proves that it took the new weights"):
+        in_vllm(vllm_process.reload, model, new, model)
+    in_vllm(vllm_process.reload, model, new, None)
+    in_vllm(vllm_process.reload, model, model, shutil.copytree(model, tmp_path / "same"))
+
+
 def test_the_packed_copy_of_a_tied_head_is_caught(in_vllm, models):
     first, second = models(True, "a"), models(True, "b")
     with pytest.raises(StaleWeightsError, match="only some of them"):
@@ -144,16 +206,3 @@ def test_a_closed_engine_lets_its_process_end_quietly(models):
     assert (done.returncode, done.stdout.split()[-2:]) == (0, ["0", "left"]), done.stderr
     assert "Traceback" not in done.stderr
     assert "leaked" not in done.stderr
-
-
-def test_stop_tokens(tmp_path):
-    (tmp_path / "config.json").write_text(json.dumps({"eos_token_id": 3}))
-    assert stop_tokens(tmp_path, None) == [3]
-    (tmp_path / "generation_config.json").write_text(json.dumps({"eos_token_id": [1, 5]}))
-    assert stop_tokens(tmp_path, None) == [1, 5]
-
-
-def test_a_model_without_end_of_sequence_is_refused(tmp_path: Path):
-    (tmp_path / "config.json").write_text(json.dumps({"eos_token_id": None}))
-    with pytest.raises(PreflightError, match="no eos_token_id"):
-        vllm_process.Sampler(tmp_path, ModelSpec(path="x"), device="cpu", max_model_len=8)

@@ -4,6 +4,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from fire_opd.demo.models import EOS, VOCABULARY
 from fire_opd.generation import Completion, Request
 from fire_opd.rollouts import Sampler, sample_round
 from fire_opd.runtime.tick import no_tick
@@ -16,13 +17,43 @@ _samplers: dict[Path, Sampler] = {}
 def _sampler(directory: Path) -> Sampler:
     if directory not in _samplers:
         model = ModelSpec(path=str(directory), dtype="float32")
-        _samplers[directory] = Sampler(directory, model, device="cpu", max_model_len=MAX_MODEL_LEN)
+        _samplers[directory] = Sampler(
+            directory,
+            model,
+            stop_token_ids=[VOCABULARY.index(EOS)],
+            vocab=len(VOCABULARY),
+            device="cpu",
+            max_model_len=MAX_MODEL_LEN,
+        )
     return _samplers[directory]
+
+
+def adapted(directory: Path, rank: int, layers: Sequence[str]) -> None:
+    """Start an engine on `directory` that takes adapters."""
+    _samplers[directory] = Sampler(
+        directory,
+        ModelSpec(path=str(directory), dtype="float32"),
+        stop_token_ids=[VOCABULARY.index(EOS)],
+        vocab=len(VOCABULARY),
+        device="cpu",
+        max_model_len=MAX_MODEL_LEN,
+        lora=(rank, layers),
+    )
 
 
 def generate(directory: Path, requests: Sequence[Request]) -> list[Completion]:
     """By the shared engine that started with this model."""
     return _sampler(directory).generate(requests)
+
+
+def ended_by(directory: Path, token: int, requests: Sequence[Request]) -> list[tuple[Completion, str]]:
+    """What the shared engine samples, and its text, while `token` ends a response."""
+    sampler = _sampler(directory)
+    before, sampler._stop_tokens = sampler._stop_tokens, [token]
+    completions = sampler.generate(requests)
+    found = [(completion, sampler.decode(completion.token_ids)) for completion in completions]
+    sampler._stop_tokens = before
+    return found
 
 
 def ticks(directory: Path, requests: Sequence[Request]) -> list[tuple[int, int]]:

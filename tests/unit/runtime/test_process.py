@@ -14,7 +14,7 @@ from fire_opd.errors import ArtifactError, EmptyRoundError, EngineDied, EngineEr
 from fire_opd.runtime.process import EngineProcess, GuardedProcess
 
 ENGINE = """
-import os, signal, time
+import os, signal, subprocess, time
 from fire_opd.errors import EmptyRoundError
 from fire_opd.runtime.process import ParentConnection
 parent = ParentConnection()
@@ -25,6 +25,7 @@ def answer(request):
             for done in range(3):
                 parent.tick(done + 1, 3)
             return {"answer": 42}
+        case "start": return {"read": subprocess.run(["cat"], capture_output=True, timeout=5).stdout.decode()}
         case "die": os.kill(os.getpid(), signal.SIGKILL)
         case "hang": time.sleep(1000)
         case "stop": os.kill(os.getpid(), signal.SIGSTOP)
@@ -67,6 +68,16 @@ def test_errors_come_back_as_themselves(engine: EngineProcess) -> None:
     with pytest.raises(EngineError, match=r"ValueError: bad; its traceback is in .*engine.log"):
         engine.call({"do": "fail"}, 10)
     assert engine.call({"do": "work"}, 10) == {"answer": 42}
+
+
+def test_what_an_engine_starts_does_not_hear_its_requests(engine: EngineProcess) -> None:
+    assert engine.call({"do": "start"}, 10) == {"read": ""}
+    assert engine.call({"do": "work"}, 10) == {"answer": 42}
+
+
+def test_nobody_can_connect_to_an_engine(engine: EngineProcess) -> None:
+    pid = engine.info["pid"]
+    assert not [c for c in psutil.Process(pid).net_connections("all") if c.status == psutil.CONN_LISTEN or c.laddr]
 
 
 def test_a_dead_engine_is_noticed_within_two_seconds(engine: EngineProcess) -> None:

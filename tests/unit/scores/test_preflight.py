@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from fire_opd.errors import PreflightError
+from fire_opd.errors import PreflightError, PromptError, SpecError
 from fire_opd.scores import preflight
 from tests.conftest import Assets
 
@@ -25,7 +25,12 @@ def edit(file: Path, **values: Any) -> None:
 
 
 def test_models_that_fit(assets: Assets) -> None:
-    assert preflight(assets.spec()) == {"vocab": 64, "same_template": {"m": True, "c": True}}
+    assert preflight(assets.spec()) == {
+        "vocab": 64,
+        "stop_token_ids": [1],
+        "same_template": {"m": True, "c": True},
+        "notes": [],
+    }
 
 
 def test_padding_and_template_may_differ(assets: Assets, teacher: Path) -> None:
@@ -34,7 +39,8 @@ def test_padding_and_template_may_differ(assets: Assets, teacher: Path) -> None:
         file.unlink()
     edit(teacher / "tokenizer_config.json", chat_template="{{ messages[0].content }}")
     report = preflight(assets.spec(f"teachers.m.path={teacher}"))
-    assert report == {"vocab": 64, "same_template": {"m": False, "c": True}}
+    assert report["vocab"] == 64
+    assert report["same_template"] == {"m": False, "c": True}
 
 
 @pytest.mark.parametrize(
@@ -45,8 +51,8 @@ def test_padding_and_template_may_differ(assets: Assets, teacher: Path) -> None:
         ("special", r"differ in 2 token\(s\).*'<eos>': 1 / none"),
         ("ordinary", r"teacher m differ in which tokens are special, only to teacher m: 'z' \(41\)"),
         ("text", r"teacher m split 'The quick .* differently from token \d+ on: '.*' \(\d+\)"),
-        ("end", r"end a response with different tokens: '<eos>' \(1\) / '<pad>' \(0\)"),
-        ("no end", "no eos_token_id"),
+        ("end", r"end a response with different tokens: '<eos>' \(1\) / '<pad>' \(0\), '<eos>' \(1\)"),
+        ("other end", r"different tokens: '<eos>' \(1\) / '<unk>' \(2\); .* say in sampling\.stop_token_ids"),
         ("length", r"teacher m holds 32 positions; .* = 48"),
         ("rows", r"teacher m has an output matrix of 63 rows for a tokenizer of 64 tokens"),
     ],
@@ -70,12 +76,53 @@ def test_what_differs_is_named(assets: Assets, teacher: Path, harm: str, named: 
             edit(file, normalizer={"type": "Lowercase"})
         case "end":
             edit(teacher / "generation_config.json", eos_token_id=0)
-        case "no end":
-            edit(teacher / "generation_config.json", eos_token_id=None)
+        case "other end":
+            edit(teacher / "generation_config.json", eos_token_id=2)
             edit(teacher / "config.json", eos_token_id=None)
+            edit(teacher / "tokenizer_config.json", eos_token=None)
         case "length":
             edit(teacher / "config.json", max_position_embeddings=32)
         case "rows":
             edit(teacher / "config.json", vocab_size=63)
     with pytest.raises(PreflightError, match=named):
+        preflight(assets.spec(f"teachers.m.path={teacher}"))
+
+
+def test_the_spec_says_where_responses_end_when_models_disagree(assets: Assets, teacher: Path) -> None:
+    edit(teacher / "generation_config.json", eos_token_id=0)
+    given = assets.spec(f"teachers.m.path={teacher}", "sampling.stop_token_ids=[1, 0]")
+    report = preflight(given)
+    assert (report["stop_token_ids"], report["notes"]) == ([0, 1], [])
+    with pytest.raises(PreflightError, match=r"sampling\.stop_token_ids \[64\]: not in the vocabulary"):
+        preflight(assets.spec("sampling.stop_token_ids=[64]"))
+    with pytest.raises(SpecError, match=r"sampling\.stop_token_ids: .* at least 1 item"):
+        assets.spec("sampling.stop_token_ids=[]")
+
+
+def test_one_stale_end_in_both_models_is_joined_and_told(assets: Assets, teacher: Path) -> None:
+    """The generation configs wait for <pad>; what was trained, and the tokenizer says, is <eos>."""
+    edit(teacher / "generation_config.json", eos_token_id=0)
+    report = preflight(assets.spec(*(f"{model}.path={teacher}" for model in ("student", "teachers.m", "teachers.c"))))
+    assert report["stop_token_ids"] == [0, 1]
+    assert [note.partition(" names")[0] for note in report["notes"]] == ["the student", "teacher m", "teacher c"]
+
+
+def test_the_template_is_tried_and_its_switches_told(assets: Assets, teacher: Path) -> None:
+    chat = [f"student.path={teacher}", "prompts.template=chat", "prompts.thinking=true"]
+    notes = preflight(assets.spec(*chat))["notes"]
+    assert [note.partition(":")[0] for note in notes] == [
+        "the chat template ignores add_generation_prompt",
+        "prompts.thinking (true) has no effect",
+    ]
+    for file in teacher.glob("chat_template*"):
+        file.write_text("{% for tool in tools %}{% endfor %}{{ messages[0].content }}")
+    with pytest.raises(PromptError, match=r"its chat template cannot be used: the chat template needs `tools`"):
+        preflight(assets.spec(*chat))
+    assert preflight(assets.spec(chat[0]))["notes"] == []  # where it is not used, it may want what it likes
+
+
+def test_a_model_without_tokenizer_is_named(assets: Assets, teacher: Path) -> None:
+    for file in teacher.glob("tokenizer*"):
+        file.unlink()
+    with pytest.raises(PreflightError, match=r"teacher: has no tokenizer; expected tokenizer\.json"):
         preflight(assets.spec(f"teachers.m.path={teacher}"))

@@ -1,5 +1,7 @@
 """Scores: exact values in row order, each by its own teacher; a student that is stale or does not fit is refused."""
 
+import math
+import shutil
 from pathlib import Path
 
 import pyarrow as pa
@@ -13,7 +15,7 @@ from fire_opd.head import collate
 from fire_opd.head.probes import make_probe_tokens, write_probes
 from fire_opd.records import ROLLOUT, SCORE, read_table, write_table
 from fire_opd.runtime.tick import no_tick
-from fire_opd.scores import Scorer, score_round
+from fire_opd.scores import Scorer, keep_distribution, score_round
 from fire_opd.spec import RunSpec
 from tests.conftest import Assets
 
@@ -143,6 +145,20 @@ def test_a_changed_sequence_leaves_the_others_bit_equal(spec: RunSpec, tmp_path:
     assert not before.take([1]).equals(after.take([1]))
 
 
+def test_figures_leave_out_what_is_not_finite(spec: RunSpec, tmp_path: Path) -> None:
+    scorer, rollouts = Scorer(spec), write_rollouts(tmp_path / "in", spec)
+    with torch.no_grad():
+        next(iter(scorer.teachers["c"].model.parameters())).fill_(torch.nan)
+    metrics = score_round(scorer, spec, rollouts, tmp_path, no_tick)
+    teachers = read_table(tmp_path / "scores.parquet", SCORE)["teacher"].to_pylist()
+    assert metrics["not_finite"] == teachers.count("c") > 0
+    assert math.isfinite(metrics["teacher_logprob"] + metrics["mismatch"])
+    with torch.no_grad():
+        next(iter(scorer.student.model.parameters())).fill_(torch.nan)
+    with pytest.raises(ArtifactError, match="no trajectory of this round has finite scores"):
+        score_round(scorer, spec, rollouts, tmp_path / "again", no_tick)
+
+
 def test_a_mismatch_stops_the_round(spec: RunSpec, tmp_path: Path) -> None:
     rollouts = write_rollouts(tmp_path / "in", spec, shift=0.01)
     with pytest.raises(MismatchError, match=r"differ by 0\.01 nat .*max_mismatch is 0\.001.*stale.*dtype"):
@@ -181,9 +197,9 @@ def test_the_student_takes_new_weights_and_stale_ones_are_caught(
 @pytest.mark.parametrize(
     ("harm", "named"),
     [
-        ("layer", r"missing \['model\.layers\.2"),
-        ("head", r"missing \['lm_head\.weight'\]"),
-        ("more", r"unexpected \['model\.extra'\]"),
+        ("layer", r"does not fit the student: \d+ tensor\(s\) missing: model\.layers\.2"),
+        ("head", r"1 tensor\(s\) missing: lm_head\.weight"),
+        ("more", r"1 tensor\(s\) unexpected: model\.extra"),
         ("shape", r"model\.norm\.weight is \[95\], not \[96\]"),
     ],
 )
@@ -202,7 +218,8 @@ def test_a_checkpoint_of_another_student_is_refused(assets: Assets, tmp_path: Pa
         case "shape":
             state["model.norm.weight"] = state["model.norm.weight"][:95].clone()
     (tmp_path / "other").mkdir()
-    save_file(state, tmp_path / "other" / "model.safetensors")
+    shutil.copyfile(source / "config.json", tmp_path / "other" / "config.json")
+    save_file(state, tmp_path / "other" / "model.safetensors", {"format": "pt"})
     with pytest.raises(ArtifactError, match=named):
         scorer.load_student(tmp_path / "other", None)
     assert all(torch.equal(value, before[name]) for name, value in scorer.student.model.state_dict().items())
@@ -225,3 +242,76 @@ def _write_checkpoint(source: Path, out: Path, seed: int, tied: bool, **config: 
             values.append(logp.gather(1, torch.tensor(row[1:])[:, None])[:, 0].tolist())
     write_probes(out, probes, values)
     return out
+
+
+def test_columns_that_some_methods_ask_for(assets: Assets, tmp_path: Path) -> None:
+    """TIP's divergence and ExOPD's reference, against plain forwards."""
+    spec = assets.spec("method.name=tip")
+    scorer, rollouts, kept = Scorer(spec), write_rollouts(tmp_path / "in", spec), tmp_path / "kept"
+    kept.mkdir()
+    keep_distribution(scorer, spec, rollouts, kept, no_tick)
+    score_round(scorer, spec, rollouts, tmp_path, no_tick, kept, spec.method.score_columns)
+    found = read_table(tmp_path / "scores.parquet", SCORE)
+    teachers = found["teacher"].to_pylist()
+    for row, (prompt, response) in enumerate(SEQUENCES):
+        tokens = torch.tensor([prompt + response])
+        with torch.no_grad():
+            logp, logq = (
+                policy.model(tokens).logits[0, len(prompt) - 1 : -1, : scorer.vocab].log_softmax(-1)
+                for policy in (scorer.student, scorer.teachers[teachers[row]])
+            )
+        expected = (logp.exp() * (logp - logq)).sum(-1)
+        assert torch.allclose(torch.tensor(found["divergences"][row].as_py()), expected, atol=1e-5)
+    plain = score_round(scorer, spec, rollouts, tmp_path, no_tick)
+    again = read_table(tmp_path / "scores.parquet", SCORE)
+    for name in ("teacher_logprobs", "teacher_entropies", "student_logprobs", "student_entropies"):
+        assert again[name].equals(found[name])
+    assert again["divergences"].null_count == len(again)
+    assert plain["not_finite"] == 0
+    spec = assets.spec("method.name=exopd")
+    score_round(Scorer(spec), spec, rollouts, tmp_path, no_tick, None, spec.method.score_columns)
+    first = read_table(tmp_path / "scores.parquet", SCORE)
+    assert first["reference_logprobs"].equals(first["student_logprobs"])  # the student is the first one here
+
+
+def test_with_an_adapter_the_student_itself_is_teacher_and_reference(assets: Assets, tmp_path: Path) -> None:
+    """Both are the student with its adapter off, whatever it has learnt, and no second copy."""
+    student = assets.spec().student
+    spec = assets.spec(
+        *("student.adapter.rank=4", "method.name=exopd", "filter.percentile=0", "weights.alpha=0", "weights.beta=0"),
+        f"teachers.m.path={student.path}",
+    )
+    scorer = Scorer(spec)
+    assert scorer.reference is scorer.teachers["m"]
+    assert scorer.reference.model is scorer.student.model
+    assert scorer.teachers["c"].model is not scorer.student.model
+    with torch.no_grad():
+        for name, parameter in scorer.student.named_parameters():
+            if "lora_B" in name:
+                parameter += 0.3
+    rollouts = write_rollouts(tmp_path / "rollouts", spec)
+    loose = spec.model_copy(update={"scoring": spec.scoring.model_copy(update={"max_mismatch": 100.0})})
+    score_round(scorer, loose, rollouts, tmp_path, no_tick, None, spec.score_columns)
+    table = read_table(tmp_path / "scores.parquet", SCORE).to_pylist()
+    for row, (logprob, _) in zip(table, naive(Path(student.path)), strict=True):
+        torch.testing.assert_close(torch.tensor(row["reference_logprobs"]), logprob, rtol=0, atol=1e-4)
+        if row["teacher"] == "m":
+            torch.testing.assert_close(torch.tensor(row["teacher_logprobs"]), logprob, rtol=0, atol=1e-4)
+        assert (torch.tensor(row["student_logprobs"]) - logprob).abs().max() > 0.01
+
+
+def test_every_teacher_scores_every_trajectory_for_signed_sums(assets: Assets, tmp_path: Path) -> None:
+    spec = assets.spec("method={name: signed, models: {m: 1, c: -1, student: 1}}")
+    rollouts = write_rollouts(tmp_path / "in", spec)
+    seen: list[tuple[int, int]] = []
+    options = {"more": spec.score_columns, "correct": [True, False, True, False]}
+    score_round(Scorer(spec), spec, rollouts, tmp_path, lambda *at: seen.append(at), **options)
+    assert seen[-1] == (16, 16)  # own teacher, student, first student, and the other teacher
+    found = read_table(tmp_path / "scores.parquet", SCORE)
+    assert found["correct"].to_pylist() == options["correct"]
+    rows = [dict(row) for row in found["logprobs_by_teacher"].to_pylist()]
+    plain = {name: naive(Path(teacher.path)) for name, teacher in spec.teachers.items()}
+    for place, row in enumerate(rows):
+        assert row[TEACHERS[place]] == found["teacher_logprobs"][place].as_py()
+        for name, values in plain.items():
+            assert torch.allclose(torch.tensor(row[name]), values[place][0], atol=1e-5)

@@ -1,6 +1,5 @@
 """The spec: defaults of the paper, contradictions refused with the field's name, overrides."""
 
-import json
 import subprocess
 import sys
 from pathlib import Path
@@ -9,8 +8,7 @@ import pytest
 import yaml
 
 from fire_opd.errors import SpecError
-from fire_opd.spec import check_models, dump_spec, load_spec, spec_values
-from fire_opd.spec.checks import CPU_HEAD_SIZES
+from fire_opd.spec import dump_spec, load_spec, spec_values
 
 MINIMAL = {
     "student": {"path": "models/student"},
@@ -18,6 +16,8 @@ MINIMAL = {
     "prompts": {"path": "train.jsonl"},
     "evaluation": {"path": "test.jsonl"},
 }
+
+CPU = ("placement.device=cpu",)
 
 
 @pytest.fixture
@@ -56,6 +56,8 @@ def test_the_resolved_spec_reads_back_equal(spec_file: Path, tmp_path: Path) -> 
     ("overrides", "named"),
     [
         (["filter.percentile=100"], "filter.percentile"),
+        (['teachers={"a;touch x": {path: models/teacher}}'], "teachers: 'a;touch x': expected letters"),
+        (["teachers={../../a: {path: models/teacher}}"], "teachers: '../../a': expected letters"),
         (["train.zero=4"], "train.zero"),
         (["sampling.top_p=0.9", "loss.tis_cap=5"], "sampling.top_p"),
         (["rounds.rollouts=4"], "filter.percentile = 20 over a scope of 4"),
@@ -73,6 +75,23 @@ def test_the_resolved_spec_reads_back_equal(spec_file: Path, tmp_path: Path) -> 
         (["placement.device=cpu", "placement.scorer.mode=sleep"], "placement.scorer.mode"),
         (["placement.trainer.mode=sleep", "train.zero=0", "student.dtype=float32"], "train.zero"),
         (["placement.trainer.mode=sleep", "train.zero=3"], "train.zero"),
+        (["placement.trainer.replicas=2"], "placement.trainer.replicas = 2: the ranks of the trainer are its devices"),
+        (
+            ["placement.scorer={replicas: 2, devices: [0, 1]}"],
+            "a round has 1 chunk(s) to share; set rounds.chunk to at",
+        ),
+        ([*CPU, "rounds.chunk=500", "placement.sampler.replicas=4"], "rounds.chunk to at most 256, or have fewer"),
+        ([*CPU, "placement.sampler.devices=[0, 1]"], "placement.sampler.devices = [0, 1]: on a CPU only the trainer"),
+        (["placement.sampler.hostfile=hosts"], "placement.sampler.hostfile: only the trainer"),
+        (
+            ["placement.scorer.devices=[0, 1]"],
+            "placement.scorer.devices = [0, 1]: a scorer uses one GPU; name 1, or set",
+        ),
+        (["placement.sampler.devices=[1, 1]"], "placement.sampler.devices = [1, 1]: replica 0 has GPU 1 twice"),
+        (
+            ["rounds.chunk=64", "placement.sampler={replicas: 2, devices: [0, 1, 2]}"],
+            "evenly to 2 replicas; name 2 GPUs",
+        ),
         (["rounds=5"], "rounds"),
         (["nonsense"], "field=value"),
         (["train.lr.x=1"], "train"),
@@ -86,6 +105,65 @@ def test_a_contradiction_is_refused_by_name(spec_file: Path, overrides: list[str
     assert named in str(error.value)
 
 
+def test_devices_are_dealt_out_to_replicas(spec_file: Path) -> None:
+    devices = "devices: [0, 2, 4, 6]"
+    spec = load_spec(
+        spec_file,
+        [
+            "rounds.chunk=100",
+            f"placement.sampler={{replicas: 2, {devices}}}",
+            f"placement.scorer={{replicas: 4, {devices}}}",
+        ],
+    )
+    assert spec.rounds.chunks == 11
+    assert [spec.placement.sampler.devices_of(n) for n in range(2)] == [[0, 2], [4, 6]]
+    assert [spec.placement.scorer.devices_of(n) for n in range(4)] == [[0], [2], [4], [6]]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", "is empty; expected a mapping"),
+        ("- a", "expected a mapping of spec fields, found list"),
+        ("student:\n\tpath: x", "line 2, column 1: is not YAML: found character '\\t'"),
+        ('student: {path: "a', "line 1, column 19: is not YAML: found unexpected end of stream"),
+        ("seed: 1\nseed: 2", "line 2, column 1: is not YAML: seed is given twice"),
+        (b"student: {path: \xe9}", "is not UTF-8 (byte 16)"),
+        ({"round": {"count": 2}}, "round: there is no such field; did you mean rounds?"),
+        ({"train": {"lrr": 1}}, "train.lrr: there is no such field; did you mean train.lr?"),
+        ({"percentile": 1}, "percentile: there is no such field; did you mean filter.percentile?"),
+        ({"loss": {"learning_rate": 1}}, "loss.learning_rate: there is no such field; loss has clip, aggregation"),
+        ({"teachers": {"m": {"paths": "x", "path": "y"}}}, "teachers.m.paths: there is no such field; did you mean"),
+        ({"student": "Qwen/Qwen3-4B"}, "student: expected fields (path, revision, "),
+        ({"teachers": "x"}, "teachers: expected fields (NAME: {path, revision, "),
+        ({"student": {"dtype": "bfloat16"}}, "student.path: is missing"),
+        ({"train": {"lr": "fast"}}, "train.lr: input should be a valid number"),
+    ],
+)
+def test_a_mistake_in_the_file_is_one_line(text: str | bytes | dict[str, object], said: str, tmp_path: Path) -> None:
+    file = tmp_path / "spec.yaml"
+    content = yaml.safe_dump({**MINIMAL, **text}) if isinstance(text, dict) else text
+    file.write_bytes(content if isinstance(content, bytes) else content.encode())
+    with pytest.raises(SpecError) as error:
+        load_spec(file)
+    assert str(error.value).startswith(f"{file}: {said}")
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("override", ["nonsense", "=3", "train.=4", "train.lr=[", "seed='1"])
+def test_a_mistake_in_an_override_is_one_line(override: str, spec_file: Path) -> None:
+    with pytest.raises(SpecError) as error:
+        load_spec(spec_file, [override])
+    assert str(error.value).startswith(f"override {override!r}: ")
+    assert "\n" not in str(error.value)
+
+
+def test_only_a_pinned_name_is_a_hub_id(spec_file: Path, tmp_path: Path) -> None:
+    spec = load_spec(spec_file, ["teachers.math.revision=70d244c"])
+    assert spec.student.path == str(tmp_path / "models/student")
+    assert spec.teachers["math"].path == "models/teacher"
+
+
 def test_values_by_path(spec_file: Path) -> None:
     values = spec_values(load_spec(spec_file), ["filter", "teachers.*.domains", "total_updates", "train.betas"])
     assert values == {
@@ -94,28 +172,6 @@ def test_values_by_path(spec_file: Path) -> None:
         "total_updates": 165,
         "train.betas": [0.9, 0.999],
     }
-
-
-def test_a_head_size_that_the_cpu_kernels_refuse(spec_file: Path, tmp_path: Path) -> None:
-    for name in ("student", "teacher"):
-        (tmp_path / name).mkdir()
-        (tmp_path / name / "model.safetensors").touch()
-        (tmp_path / name / "config.json").write_text(json.dumps({"head_dim": 24 if name == "teacher" else 32}))
-    paths = [f"student.path={tmp_path}/student", f"teachers.math.path={tmp_path}/teacher"]
-    check_models(load_spec(spec_file, paths))
-    with pytest.raises(SpecError, match=r"teachers\.math\.path .*head size 24"):
-        check_models(load_spec(spec_file, [*paths, "placement.device=cpu"]))
-
-
-def test_a_hub_id_needs_a_revision(spec_file: Path) -> None:
-    with pytest.raises(SpecError, match=r"student\.revision: hub id Qwen/Qwen3-1.7B"):
-        check_models(load_spec(spec_file, ["student.path=Qwen/Qwen3-1.7B"]))
-
-
-def test_the_list_of_head_sizes_is_vllms() -> None:
-    from vllm.v1.attention.backends.cpu_attn import CPUAttentionBackend
-
-    assert list(CPU_HEAD_SIZES) == CPUAttentionBackend.get_supported_head_sizes()
 
 
 def test_the_spec_is_importable_without_torch() -> None:

@@ -82,3 +82,19 @@ def test_an_interrupted_publication_is_completed(checkpoint: Path, tmp_path: Pat
         fetch_model(store, "student", digest)
     publish_model(store, "student", checkpoint)
     assert directory_digest(fetch_model(store, "student", digest)) == digest
+
+
+def test_a_promotion_whose_answer_was_lost_is_not_made_twice(store: Store) -> None:
+    assert promote(store, "student", record("a", 1), None)
+    found = read_promoted(store, "student")
+    assert promote(store, "student", record("a", 1), None), "the store has it: the first answer was lost"
+    assert read_promoted(store, "student") == found
+    assert found
+    assert found[0].is_of("a", "r", 1), "an attempt that was killed then finds its own"
+    assert not any(found[0].is_of(*other) for other in (("b", "r", 1), ("a", "s", 1), ("a", "r", 2)))
+
+
+@pytest.mark.parametrize("name", ["../x", "a/b", "", "a..b", ".hidden"])
+def test_the_name_of_a_student_is_checked(store: Store, name: str) -> None:
+    with pytest.raises(StoreError, match="model name"):
+        read_promoted(store, name)

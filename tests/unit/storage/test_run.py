@@ -1,21 +1,25 @@
 """A run folder: the same spec resumes, another is refused, one process at a time, enough disk."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+import yaml
+from safetensors.numpy import save_file
 
 from fire_opd.errors import RunError
-from fire_opd.spec import RunSpec
+from fire_opd.spec import LoggersSpec, MethodSpec, RunSpec, StudentSpec
 from fire_opd.storage import Run
 
 SPEC = RunSpec.model_validate(
     {
-        "student": {"path": "s"},
-        "teachers": {"t": {"path": "t"}},
-        "prompts": {"path": "p"},
-        "evaluation": {"path": "e"},
+        "student": {"path": "/m/s"},
+        "teachers": {"t": {"path": "/m/t"}},
+        "prompts": {"path": "/p.jsonl"},
+        "evaluation": {"path": "/e.jsonl"},
     }
 )
 
@@ -25,6 +29,18 @@ def test_the_same_spec_resumes_and_another_is_shown(tmp_path: Path) -> None:
     assert Run.create(tmp_path / "run", SPEC).spec == Run.open(tmp_path / "run").spec == SPEC
     other = SPEC.model_copy(update={"filter": SPEC.filter.model_copy(update={"percentile": 10})})
     with pytest.raises(RunError, match=r"filter\.percentile: the run has 20, you gave 10"):
+        Run.create(tmp_path / "run", other)
+
+
+def test_a_run_from_before_a_field_resumes_where_the_field_has_its_default(tmp_path: Path) -> None:
+    Run.create(tmp_path / "run", SPEC)
+    file = tmp_path / "run" / "spec.yaml"
+    known = yaml.safe_load(file.read_text())
+    del known["loggers"], known["placement"]["sampler"]["replicas"]
+    file.write_text(yaml.safe_dump(known))
+    Run.create(tmp_path / "run", SPEC)
+    other = SPEC.model_copy(update={"loggers": LoggersSpec(project="mine")})
+    with pytest.raises(RunError, match="project: the run has 'fire-opd', you gave 'mine'"):
         Run.create(tmp_path / "run", other)
 
 
@@ -61,3 +77,27 @@ def test_too_little_disk_is_said_before_the_start(tmp_path: Path) -> None:
     run = Run.create(tmp_path / "run", SPEC.model_copy(update={"student": student}))
     with pytest.raises(RunError, match=r"may need \d+.\d GiB and"):
         run.check_disk()
+
+
+def test_an_adapter_needs_less_disk(tmp_path: Path) -> None:
+    save_file({"q_proj": np.zeros((300, 200), np.float32), "norm": np.zeros(9, np.float32)}, tmp_path / "m.safetensors")
+    needed = []
+    for adapter in ({}, {"rank": 2}):
+        student = StudentSpec(path=str(tmp_path), adapter=adapter)
+        needed.append(Run(tmp_path, SPEC.model_copy(update={"student": student})).bytes_needed())
+    file, adapted = (tmp_path / "m.safetensors").stat().st_size, 4 * 2 * (300 + 200)
+    assert needed[0] - needed[1] == (SPEC.rounds.count + 1 + 2 * 8) * (file - adapted)
+
+
+@pytest.mark.parametrize(("hidden", "vocab", "a_token"), [(96, 64, 192), (200, 64, 256), (2560, 151_936, 5120)])
+def test_the_teachers_distributions_are_counted(tmp_path: Path, hidden: int, vocab: int, a_token: int) -> None:
+    (tmp_path / "config.json").write_text(json.dumps({"hidden_size": hidden, "vocab_size": vocab}))
+    teachers = {name: teacher.model_copy(update={"path": str(tmp_path)}) for name, teacher in SPEC.teachers.items()}
+    plain = Run.create(tmp_path / "plain", SPEC.model_copy(update={"teachers": teachers}))
+    method = MethodSpec.model_validate({"name": "fire_kl"})
+    whole = Run.create(tmp_path / "whole", SPEC.model_copy(update={"teachers": teachers, "method": method}))
+    tokens = SPEC.rounds.rollouts * min(SPEC.sampling.max_tokens, 2048)
+    assert whole.bytes_needed() - plain.bytes_needed() == tokens * a_token
+    rounds = SPEC.rounds.model_copy(update={"chunk": 16})
+    cut = Run(tmp_path, whole.spec.model_copy(update={"rounds": rounds}))
+    assert cut.bytes_needed() - plain.bytes_needed() == 2 * tokens * a_token  # of the chunks, and joined

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from fire_opd.errors import StoreError, StoreUnreachable
-from fire_opd.storage.store import Store, open_store
+from fire_opd.storage.store import Store, inside, open_store
 
 
 @pytest.fixture(params=["local", "s3"])
@@ -82,3 +82,16 @@ def test_a_bucket_that_is_not_there_is_unreachable(s3: str) -> None:
     missing = open_store("s3://no-such-bucket/prefix")
     with pytest.raises(StoreUnreachable, match=r"no-such-bucket/prefix/a\.json"):
         missing.write_json("a.json", {}, None)
+
+
+@pytest.mark.parametrize("name", ["../x", "a/../../x", "/etc/passwd", "a//b", "./a", "a\0b", "..", "", "a\\..\\b"])
+def test_a_name_from_outside_stays_inside(tmp_path: Path, name: str) -> None:
+    with pytest.raises(StoreError, match="not a path inside"):
+        inside(tmp_path, name)
+    with pytest.raises(StoreError, match="not a path inside"):
+        open_store(str(tmp_path)).upload(Path(__file__), name)
+
+
+@pytest.mark.parametrize("name", ["a", "a/b.c", "..a/b..", "é/ü x"])
+def test_ordinary_names_are_left_alone(tmp_path: Path, name: str) -> None:
+    assert inside(tmp_path, name) == tmp_path / name

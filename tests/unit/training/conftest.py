@@ -8,7 +8,7 @@ import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pyarrow as pa
@@ -17,8 +17,11 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from fire_opd.demo.models import build_model, build_tokenizer
+from fire_opd.engines.crew import LAUNCHER
 from fire_opd.records import BATCH, ROLLOUT, SCORE, write_table
+from fire_opd.spec.method import ScoreColumn
 from tests.conftest import TINY
+from tests.families import save_family
 
 LENGTHS = [5, 1, 12, 7, 0, 9, 3, 12, 6, 2, 8, 4]
 DROPPED = (4, 7)  # the empty one among them
@@ -44,12 +47,12 @@ def make_tables(directory: Path, student: str, *, order: list[int] | None = None
     """Tables of a round; `order` permutes the rows."""
     directory.mkdir(parents=True)
     rng = np.random.default_rng(3)
-    model = AutoModelForCausalLM.from_pretrained(student, dtype=torch.float64)
+    model = _plain(student)
     rows = []
     for sample, length in enumerate(LENGTHS):
         prompt, response = rng.integers(2, 64, 3 + sample % 4).tolist(), rng.integers(2, 64, length).tolist()
         with torch.no_grad():
-            logprobs = _logprobs(model, prompt, response).numpy()
+            logprobs = _sampled(_logprobs(model, prompt, response), response).numpy()
         row = {
             "round": 1,
             "prompt": f"p{sample:02d}",
@@ -66,6 +69,7 @@ def make_tables(directory: Path, student: str, *, order: list[int] | None = None
             "student_entropies": np.ones(length),
             "teacher_logprobs": -rng.exponential(1, length),
             "teacher_entropies": np.ones(length),
+            **dict.fromkeys(get_args(ScoreColumn)),
             "kept": sample not in DROPPED,
             "reason": "filter" if sample in DROPPED else None,
             "filter_score": 0.0,
@@ -74,10 +78,26 @@ def make_tables(directory: Path, student: str, *, order: list[int] | None = None
             "student_entropy_max": 1.0,
             "weights": np.ones(length),
             "advantages": rng.normal(0, 1, length),
+            "divergence_weights": rng.uniform(0.5, 2, length),
         }
         rows.append(row)
-    write_rows(directory, [rows[i] for i in order] if order else rows)
+    rows = [rows[i] for i in order] if order else rows
+    write_rows(directory, rows)
+    np.save(directory / "t.npy", np.concatenate([distribution_of(row) for row in rows]))
     return directory
+
+
+def distribution_of(row: dict[str, Any]) -> Any:
+    """Whole log-probs of the teacher at the response tokens of a trajectory, as scores keep them."""
+    logits = np.random.default_rng(1000 + row["sample"]).normal(0, 2, (len(row["response_ids"]), 64))
+    return (logits - np.log(np.exp(logits).sum(1, keepdims=True))).astype(np.float32)
+
+
+def _plain(student: str) -> Any:
+    """In fp64, without kernels that leave out a part of a family's attention or know no fp64."""
+    return AutoModelForCausalLM.from_pretrained(
+        student, dtype=torch.float64, attn_implementation="eager", experts_implementation="eager"
+    )
 
 
 def write_rows(directory: Path, rows: list[dict[str, Any]]) -> None:
@@ -88,26 +108,38 @@ def write_rows(directory: Path, rows: list[dict[str, Any]]) -> None:
 
 def _logprobs(model: Any, prompt: list[int], response: list[int]) -> torch.Tensor:
     logits = model(input_ids=torch.tensor([prompt + response])).logits[0, :, :64]
-    picked = logits[len(prompt) - 1 : len(prompt) + len(response) - 1].log_softmax(-1)
-    return picked.gather(1, torch.tensor(response, dtype=torch.long)[:, None])[:, 0]
+    found: torch.Tensor = logits[len(prompt) - 1 : len(prompt) + len(response) - 1].log_softmax(-1)
+    return found
 
 
-def reference(tables: Path, student: str, aggregation: str = "seq-mean-token-mean", clip: float = 0.2) -> Reference:
+def _sampled(logp: torch.Tensor, response: list[int]) -> torch.Tensor:
+    return logp.gather(1, torch.tensor(response, dtype=torch.long)[:, None])[:, 0]
+
+
+def reference(
+    tables: Path, student: str, aggregation: str = "seq-mean-token-mean", method: str = "fire", clip: float = 0.2
+) -> Reference:
     """method.md's loss written once more, plainly: mean over tokens, mean over trajectories (or tokens)."""
     import pyarrow.parquet as pq
 
-    model = AutoModelForCausalLM.from_pretrained(student, dtype=torch.float64)
+    model = _plain(student)
     merged = [pq.read_table(tables / f"{name}.parquet").to_pylist() for name in ("rollouts", "scores", "batch")]
     rows = [a | b | c for a, b, c in zip(*merged, strict=True) if c["kept"]]
     tokens = sum(len(row["response_ids"]) for row in rows)
     losses, terms = [], 0.0
     for row in rows:
-        logprob = _logprobs(model, row["prompt_ids"], row["response_ids"])
+        logp = _logprobs(model, row["prompt_ids"], row["response_ids"])
+        logprob = _sampled(logp, row["response_ids"])
         old, advantage = (torch.tensor(row[name], dtype=torch.float64) for name in ("student_logprobs", "advantages"))
         ratio = (logprob - old).exp()
         surrogate = -torch.minimum(ratio * advantage, ratio.clamp(1 - clip, 1 + clip) * advantage)
+        size = surrogate.detach().abs()
+        if method == "reverse_kl":
+            divergence = (logp.exp() * (logp - torch.tensor(distribution_of(row)))).sum(-1)
+            divergence = divergence * torch.tensor(row["divergence_weights"], dtype=torch.float64)
+            surrogate, size = surrogate + divergence, size + divergence.detach()
         weighted = surrogate.mean() / len(rows) if aggregation == "seq-mean-token-mean" else surrogate.sum() / tokens
-        terms += float(surrogate.detach().abs().sum() * (weighted / surrogate.sum()).detach().abs())
+        terms += float(size.sum() * (weighted / surrogate.sum()).detach().abs())
         losses.append(weighted)
     loss = torch.stack(losses).sum()
     loss.backward()
@@ -149,6 +181,7 @@ class Lab:
             "tied": str(make_student(root / "tied", tied=True)),
             "untied": str(make_student(root / "untied", tied=False)),
             "padded": str(make_student(root / "padded", tied=True, rows=80)),
+            **{name: str(save_family(name, root / name)) for name in ("granite", "gemma2", "qwen3_moe", "lfm2")},
         }
 
     def tables(self, directory: Path, student: str, **options: Any) -> Path:
@@ -180,7 +213,7 @@ class Lab:
             env |= {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": "127.0.0.1"}
             env["MASTER_PORT"] = str(free_port())
         else:
-            command = [str(Path(sys.executable).with_name("deepspeed")), "--num_gpus", str(ranks), "--no_local_rank"]
+            command = [sys.executable, "-m", LAUNCHER, "--num_gpus", str(ranks), "--no_local_rank"]
             command += ["--master_port", str(free_port())]
         log = directory / "log"
         with log.open("w") as output:

@@ -8,7 +8,7 @@ import pytest
 
 from fire_opd.errors import SpecError
 from fire_opd.spec import RunSpec
-from fire_opd.training.settings import deepspeed_config, remove_dead_locks
+from fire_opd.training.settings import deepspeed_config, quote_library_path, remove_dead_locks
 
 HOLD = "import os, sys; os.open(sys.argv[1], os.O_CREAT | os.O_EXCL); print('held', flush=True); sys.stdin.read()"
 
@@ -44,3 +44,12 @@ def test_the_configuration_that_states_carry_holds_no_path(lab: Any) -> None:
     for zero in range(4):
         spec = RunSpec.model_validate(lab.spec("tied", train__zero=zero))
         assert "/" not in json.dumps(deepspeed_config(spec, {}))
+
+
+def test_a_library_path_with_spaces_is_quoted_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    from torch.utils import cpp_extension
+
+    monkeypatch.setattr(cpp_extension, "TORCH_LIB_PATH", "/a b/é/lib")
+    quote_library_path()
+    quote_library_path()
+    assert cpp_extension.TORCH_LIB_PATH == "'/a b/é/lib'"

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -22,26 +23,26 @@ def digests(directory: Path) -> Digests:
     }
 
 
-def check_resume(lab: Any, root: Path, *, zero: int, ranks: int) -> Path:
+def check_resume(lab: Any, root: Path, *, zero: int, ranks: int, adapter: int | None = None) -> Path:
     """Two rounds at one go, and again in another process that reloads, retries after a failure, and reloads again."""
     tables = lab.tables(root / "tables", "tied")
     broken = lab.tables(root / "broken", "tied")
     plant_infinity(broken)
     changes = {"train__zero": zero, "rounds__updates": 3, "train__schedule": "cosine", "train__warmup_updates": 2}
-    spec = lab.spec("tied", **changes)
+    spec = lab.spec("tied", **changes, student__adapter={"rank": adapter})
     straight: list[list[Any]] = [["new", spec], ["state", root / "a0"]]
     for number in (1, 2):
         straight += [["train", tables, number], ["state", root / f"a{number}"], ["checkpoint", root / f"ca{number}"]]
     resumed: list[list[Any]] = [
         *(["new", spec], ["load", root / "a0"], ["train", tables, 1], ["state", root / "b1"]),
         *(["new", spec], ["load", root / "b1"], ["train", broken, 2]),
-        *(["load", root / "b1"], ["train", tables, 2], ["state", root / "b2"], ["checkpoint", root / "cb2"]),
+        *(["load", root / "b1"], ["train", tables, 2], ["state", root / "b2 é"], ["checkpoint", root / "cb2"]),
     ]
     one, two = lab.run(straight, ranks), lab.run(resumed, ranks)
-    for left, right in (("a1", "b1"), ("a2", "b2"), ("ca2", "cb2")):
+    for left, right in (("a1", "b1"), ("a2", "b2 é"), ("ca2", "cb2")):
         assert digests(root / left) == digests(root / right), f"{left} and {right} differ"
     assert digests(root / "a1") != digests(root / "a2")
-    assert two[6]["error"] == "EngineError"
+    assert two[6]["error"] == "NotFiniteError"
     assert "update 3: the loss is" in two[6]["message"]
     assert (two[1], two[5], two[7]) == (0, 3, 3)
     assert one[5] == two[8]
@@ -74,6 +75,19 @@ def test_repeated_resumed_and_retried_rounds_give_the_same_bytes(finished: Path)
 @pytest.mark.parametrize("zero", [0, 1, 2, 3])
 def test_resume_at_every_stage(lab: Any, tmp_path: Path, zero: int, ranks: int) -> None:
     check_resume(lab, tmp_path, zero=zero, ranks=ranks)
+
+
+@pytest.mark.parametrize(
+    ("zero", "ranks"),
+    [
+        (0, 1),
+        (3, 2),
+        *(pytest.param(z, r, marks=pytest.mark.full) for z, r in [(0, 2), (1, 2), (2, 1), (2, 2), (3, 1)]),
+    ],
+)
+def test_an_adapter_resumes(lab: Any, tmp_path: Path, zero: int, ranks: int) -> None:
+    check_resume(lab, tmp_path, zero=zero, ranks=ranks, adapter=4)
+    assert sorted(digests(tmp_path / "ca2")) == ["adapter_config.json", "adapter_model.safetensors", "probes.json"]
 
 
 @pytest.mark.parametrize("zero", [pytest.param(1, marks=pytest.mark.full), 2])
@@ -112,6 +126,25 @@ def test_the_probes_are_of_the_new_weights(finished: Path) -> None:
         found[name] = logprobs
         assert torch.allclose(logprobs, torch.tensor(values[name]["logprobs"]), atol=1e-5)
     assert float((found["ca1"] - found["ca2"]).abs().mean()) > 1e-3
+
+
+@pytest.mark.parametrize("zero", [0, *(pytest.param(zero, marks=pytest.mark.full) for zero in (1, 2, 3))])
+def test_a_state_runs_no_code(lab: Any, tmp_path: Path, zero: int) -> None:
+    class Evil:
+        def __reduce__(self) -> Any:
+            return Path.touch, (tmp_path / "ran",)
+
+    spec = lab.spec("tied", train__zero=zero)
+    lab.run([["new", spec], ["state", tmp_path / "state"]], 1)
+    for number, file in enumerate(sorted((tmp_path / "state").rglob("*.pt"))):
+        shutil.copytree(tmp_path / "state", tmp_path / f"bad{number}")
+        value = torch.load(file, weights_only=False)
+        torch.save({**value, "more": Evil()}, tmp_path / f"bad{number}" / file.relative_to(tmp_path / "state"))
+    bad = sorted(tmp_path.glob("bad*"))
+    results = lab.run([["new", spec], *(["load", state] for state in [tmp_path / "state", *bad])], 1)
+    assert results[1] == 0
+    assert [found["error"] for found in results[2:]] == ["ArtifactError"] * len(bad)
+    assert not (tmp_path / "ran").exists()
 
 
 @pytest.fixture(scope="module")

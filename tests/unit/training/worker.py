@@ -13,7 +13,7 @@ import torch
 
 from fire_opd.errors import FireOpdError
 from fire_opd.spec import RunSpec
-from fire_opd.training import Trainer, train_round
+from fire_opd.training import RoundTables, Trainer, train_round
 
 _PARTITION_ALL = {"stage3_param_persistence_threshold": 0}  # tiny parameters would not be partitioned otherwise
 
@@ -27,15 +27,22 @@ def main() -> None:
         result = None
         if operation == "new":
             spec = RunSpec.model_validate(arguments[0])
-            trainer = Trainer(
-                spec, spec.student.path, device="cpu", deepspeed=_PARTITION_ALL if spec.train.zero == 3 else None
-            )
+            try:
+                trainer = Trainer(
+                    spec, spec.student.path, device="cpu", deepspeed=_PARTITION_ALL if spec.train.zero == 3 else None
+                )
+            except FireOpdError as error:
+                result = {"error": type(error).__name__, "message": str(error)}
         elif operation == "train":
             tables, number = Path(arguments[0]), arguments[1]
             ticks: list[tuple[int, int]] = []
             try:
                 result = train_round(
-                    trainer, spec, tables, tables, tables, number, lambda *tick, ticks=ticks: ticks.append(tick)
+                    trainer,
+                    spec,
+                    RoundTables(tables, tables, tables, tables),
+                    number,
+                    lambda *tick, ticks=ticks: ticks.append(tick),
                 )
                 result["ticks"] = ticks
             except FireOpdError as error:

@@ -1,0 +1,95 @@
+"""Prompts of the language-model demo, made in code: instructions to train on, and questions that one word answers."""
+
+import itertools
+import random
+
+_THINGS = (
+    "river mountain garden kitchen library bicycle train bridge candle mirror window ladder hammer pencil notebook "
+    "lantern compass umbrella blanket pillow basket bottle teapot guitar piano violin drum trumpet clock camera "
+    "telescope microscope magnet battery engine wheel rope sail anchor lighthouse harbour island desert forest meadow "
+    "volcano glacier waterfall rainbow storm cloud snowflake shadow sunrise moon comet tree flower seed leaf mushroom "
+    "apple orange lemon cherry carrot potato onion bread cheese honey soup cake pancake coffee tea salt sugar pepper "
+    "dog cat horse rabbit fox owl eagle dolphin whale turtle spider butterfly bee ant penguin elephant tiger kangaroo "
+    "teacher farmer doctor sailor baker painter pilot gardener"
+)
+_INSTRUCTIONS = (
+    "Explain in one sentence what a {} is.",
+    "Write one short sentence about a {}.",
+    "Name three words that go with {}.",
+    "Give two adjectives that describe a {}.",
+    "What is a {} used for? Answer briefly.",
+    "Where would you find a {}? Answer in one sentence.",
+    "Describe a {} to a child.",
+    "Write a title for a story about a {}.",
+    "Ask a question about a {}.",
+    "Use the word {} in a sentence.",
+    "Name something that is larger than a {}.",
+    "Name something that is smaller than a {}.",
+    "Tell me one fact about a {}.",
+    "What colour is a {} usually?",
+    "Write a greeting that mentions a {}.",
+    "Why do people like a {}? One sentence.",
+    "What would the world be without a {}?",
+    "Finish the sentence: The {} was",
+    "List two things that a {} needs.",
+    "Make a short rhyme about a {}.",
+)
+TRAINING = 2000
+_CAPITALS = (
+    "France Paris, Germany Berlin, Italy Rome, Spain Madrid, Japan Tokyo, China Beijing, Russia Moscow, Egypt Cairo, "
+    "Greece Athens, Austria Vienna, Portugal Lisbon, Poland Warsaw, Ireland Dublin, Norway Oslo, Sweden Stockholm, "
+    "Finland Helsinki, Denmark Copenhagen, Hungary Budapest, Cuba Havana, Peru Lima, Kenya Nairobi, India Delhi, "
+    "Canada Ottawa, Australia Canberra, Thailand Bangkok, Belgium Brussels, Iran Tehran, Iraq Baghdad"
+)
+_OPPOSITES = (
+    "hot cold, big small, fast slow, day night, up down, black white, happy sad, old young|new, rich poor, open close, "
+    "light dark|heavy, hard soft|easy, early late, strong weak, full empty, wet dry, high low, left right, true false"
+)
+_FACTS = (
+    ("How many days are in a week?", "7|seven"),
+    ("How many months are in a year?", "12|twelve"),
+    ("How many legs does a spider have?", "8|eight"),
+    ("How many minutes are in an hour?", "60|sixty"),
+    ("How many sides does a triangle have?", "3|three"),
+    ("What planet do we live on?", "Earth"),
+    ("What is the largest planet in our solar system?", "Jupiter"),
+    ("What is the largest ocean on Earth?", "Pacific"),
+    ("What gas do plants take in from the air?", "carbon dioxide"),
+    ("What is frozen water called?", "ice"),
+    ("What is the chemical symbol of water?", "H2O"),
+    ("Who wrote Romeo and Juliet?", "Shakespeare"),
+    ("Who painted the Mona Lisa?", "Leonardo|Da Vinci"),
+    ("What do bees make?", "honey"),
+    ("What is the capital city of the United Kingdom?", "London"),
+    ("What star is at the centre of our solar system?", "Sun"),
+    ("What is the young of a cat called?", "kitten"),
+    ("What is the young of a dog called?", "puppy"),
+    ("What colour is the sky on a clear day?", "blue"),
+    ("What colour is grass?", "green"),
+    ("What is the boiling point of water in degrees Celsius?", "100"),
+    ("What language is spoken in Brazil?", "Portuguese"),
+    ("What is the fastest land animal?", "cheetah"),
+    ("What is the tallest animal?", "giraffe"),
+    ("What is the first month of the year?", "January"),
+    ("What is the last month of the year?", "December"),
+    ("On which continent is Egypt?", "Africa"),
+    ("On which continent is Japan?", "Asia"),
+)
+
+
+def training_instructions(chance: random.Random) -> list[str]:
+    """Instructions without answers, each once, in random order."""
+    every = [text.format(thing) for text, thing in itertools.product(_INSTRUCTIONS, _THINGS.split())]
+    chance.shuffle(every)
+    return every[:TRAINING]
+
+
+def held_out_questions() -> list[tuple[str, str, str]]:
+    """Question, accepted answers with `|` between them, and domain; no training instruction asks for any of them."""
+    capitals = [pair.split() for pair in _CAPITALS.split(", ")]
+    opposites = [pair.split() for pair in _OPPOSITES.split(", ")]
+    return [
+        *((f"What is the capital of {country}?", city, "capitals") for country, city in capitals),
+        *((f"What is the opposite of {word}?", answer, "opposites") for word, answer in opposites),
+        *((question, answer, "facts") for question, answer in _FACTS),
+    ]

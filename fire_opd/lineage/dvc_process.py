@@ -1,0 +1,168 @@
+"""Record finished rounds: DVC commit, git commit, push, record. One long-lived process a run, beside its engines.
+
+    python -m fire_opd.lineage.dvc_process --run DIR
+
+It speaks the protocol of the engines (`runtime/process.py`): {"rounds": [0, 1]} records what these rounds made, and
+{"complete": true} with it the report. The only importer of DVC.
+"""
+
+import argparse
+import json
+import logging
+import os
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from fire_opd.errors import LineageError, StoreError, StoreUnreachable
+from fire_opd.lineage.cache import index_outputs
+from fire_opd.lineage.catalogue import write_record
+from fire_opd.lineage.inputs import INPUTS_FILE
+from fire_opd.lineage.objects import LOCK_FILE, cache_file, cached, outputs, replace_object, stored
+from fire_opd.lineage.ownership import check_owner, intend
+from fire_opd.lineage.workspace import REMOTE, commit_all
+from fire_opd.report import write_report
+from fire_opd.runtime.failpoints import reach
+from fire_opd.runtime.process import ParentConnection
+from fire_opd.stages import ROUND, UNGRADED
+from fire_opd.storage import Run, open_store, retired_manifest
+
+_PUSH_JOBS = 4
+
+
+def stage_names(run: Run, round: int) -> list[str]:
+    """The stages of dvc.yaml that a round made, in order.
+
+    The trainer state before it was given up when the round was trained, so its stage is recorded again.
+    """
+    besides = [] if run.spec.evaluation.graded else [f"{stage.name}@{round}" for stage in UNGRADED]
+    if not round:
+        baselines = [f"baseline@{teacher}" for teacher in run.spec.teachers]
+        return ["prepare", *baselines, "init", "evaluate-start", *besides]
+    before = f"train@{round - 1}" if round > 1 else "init"
+    return [before, *(f"{stage.name}@{round}" for stage in ROUND), *besides]
+
+
+def stages_ahead(run: Run, last: int) -> list[str]:
+    """What to record of the next round: all up to its trainer state, when that has replaced the one of `last`.
+
+    Without one of the two, nobody could go on from the record.
+    """
+    if retired_manifest(run.path(f"rounds/{last}/trainer")) is None:
+        return []
+    before = f"train@{last}" if last else "init"
+    return [before, *(f"{name}@{last + 1}" for name in ("rollout", "score", "select", "train"))]
+
+
+class DvcProcess:
+    """DVC at home in one workspace."""
+
+    def __init__(self, run: Run) -> None:
+        from dvc.repo import Repo
+
+        self.run, self.workspace = run, run.folder.parent
+        self._repo = Repo(str(self.workspace))
+        self._checked: set[str] = set()  # directories whose objects arrived
+
+    def record(self, rounds: Sequence[int], complete: bool) -> dict[str, Any]:
+        """Record rounds, oldest first; what is recorded already is only brought up to date.
+
+        Raises:
+            StoreUnreachable: the store cannot be reached; all is committed on this machine, and the next call goes on.
+        """
+        begun, indexed = time.monotonic(), set(self._checked)
+        names = [name for number in rounds for name in stage_names(self.run, number)]
+        if complete:
+            write_report(self.run)
+            names.append("report")
+        self._commit(list(dict.fromkeys(names)))
+        if ahead := stages_ahead(self.run, max(rounds, default=-1)):
+            self._commit(ahead)
+        reach("recorder.saved")
+        commit_all(self.workspace, "; ".join([*(f"round {n}" for n in rounds), *(["complete"] if complete else [])]))
+        committed = time.monotonic()
+        reach("recorder.committed")
+        self._announce()
+        reach("recorder.announced")
+        self._push()
+        reach("recorder.pushed")
+        index_outputs(open_store(), self.workspace, self.workspace / LOCK_FILE, indexed)
+        reach("recorder.indexed")
+        write_record(open_store(), self.run, complete)
+        now = time.monotonic()
+        return {"commit_seconds": round(committed - begun, 3), "push_seconds": round(now - committed, 3)}
+
+    def _commit(self, names: list[str]) -> None:
+        """As `dvc commit --force --no-relink`, of many stages at once: files are copied, none is replaced.
+
+        DVC would read the whole lock for each stage, and once more to write it, which at 200 rounds takes longer than
+        they do: it is read once and written once, as DVC writes it.
+        """
+        from dvc.dvcfile import load_file
+        from dvc.stage.serialize import to_lockfile
+        from dvc.utils.serialize import dump_yaml
+
+        with self._repo.lock:
+            self._repo._reset()
+            pipeline = load_file(self._repo, str(self.workspace / "dvc.yaml"))
+            lock = {"schema": "2.0", "stages": {}, **pipeline.lockfile_contents}
+            for stage in [pipeline.stages[name] for name in names]:
+                stage.save()
+                stage.commit(relink=False)
+                lock["stages"].update(to_lockfile(stage))
+            made = self.workspace / f".{LOCK_FILE}.tmp"
+            dump_yaml(str(made), lock)
+            made.replace(self.workspace / LOCK_FILE)
+            self._repo._reset()
+
+    def _announce(self) -> None:
+        """Check that the name is this run's, and say what it is about to rely on, before anything is pushed."""
+        store, name, local = open_store(), self.workspace.name, cached()
+        check_owner(store, name, self.workspace)
+        new = [output for output in outputs(self.workspace / LOCK_FILE) if output.md5 not in self._checked]
+        inputs = json.loads((self.workspace / INPUTS_FILE).read_text()).values()
+        intend(store, name, {*inputs, *(md5 for output in new for md5 in local.names(output))})
+
+    def _push(self) -> None:
+        """Push all that `dvc.lock` names, and look whether it arrived whole."""
+        from botocore.exceptions import BotoCoreError
+        from dvc.exceptions import DvcException
+
+        try:
+            self._repo.push(remote=REMOTE, jobs=_PUSH_JOBS)
+        except (DvcException, BotoCoreError, OSError) as error:
+            cause = error.__cause__ or error
+            raise StoreUnreachable(f"push to {open_store().url('dvc')}: {type(cause).__name__}: {cause}") from error
+        self._check()
+
+    def _check(self) -> None:
+        """Sizes and checksums of the pushed objects, once in the life of this process; a bad one is replaced."""
+        local, remote = cached(), stored()
+        for output in outputs(self.workspace / LOCK_FILE):
+            if output.md5 not in self._checked:
+                for md5 in local.names(output):
+                    try:
+                        remote.check(md5, cache_file(md5))
+                    except StoreUnreachable:
+                        raise  # says nothing about the object
+                    except (LineageError, StoreError):
+                        replace_object(remote, local, md5)
+                        remote.check(md5, cache_file(md5))
+                self._checked.add(output.md5)
+
+
+def main() -> None:
+    """Entry point of the recorder process."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--run", type=Path, required=True)
+    run = Run.open(parser.parse_args().run)
+    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    parent = ParentConnection()
+    os.nice(5)  # engines first
+    recorder = DvcProcess(run)
+    parent.serve({"pid": os.getpid()}, lambda request: recorder.record(request["rounds"], request["complete"]))
+
+
+if __name__ == "__main__":
+    main()

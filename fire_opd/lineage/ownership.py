@@ -1,0 +1,135 @@
+"""Whose run is it, and what does it rely on: two small objects a run in the store, written before anything is pushed.
+
+<store>/owners/<name>.json       the a commit of the run's branch: only a workspace with it in its past records
+<store>/intents/<name>.json      what the run relies on and has not recorded yet; `fire-opd gc` leaves it alone
+"""
+
+import platform
+import re
+import time
+import uuid
+from collections.abc import Iterable
+from pathlib import Path
+
+from fire_opd.errors import LineageError
+from fire_opd.lineage.git import git
+from fire_opd.storage import Store
+
+OWNERS, INTENTS = "owners", "intents"
+COMMIT = "[0-9a-f]{40,64}"  # a commit's id; what comes from the store may be an option of git otherwise
+
+
+def take_name(store: Store, name: str, workspace: Path, folder: Path) -> None:
+    """Take the name of a run in the store, for the branch that `workspace` is on.
+
+    Args:
+        store: where the run will be recorded.
+        name: of the run.
+        workspace: as it is made, with the commit that belongs to no other run.
+        folder: where the workspace will be.
+
+    Raises:
+        LineageError: another checkout has a run of this name; the message says which.
+    """
+    owner = {"commit": git(workspace, "rev-parse", "HEAD").strip(), "host": platform.node(), "folder": str(folder)}
+    key = f"{OWNERS}/{name}.json"
+    while not store.write_json(key, owner, None):
+        found = store.read_json(key)
+        if found is None:  # given up meanwhile
+            continue
+        other, seen = found
+        if other == owner:  # the answer to our own write was lost
+            return
+        made_here = (other["host"], other["folder"]) == (owner["host"], owner["folder"])
+        if made_here and store.read_json(f"runs/{name}/record.json") is None:  # a start that was killed
+            if store.write_json(key, owner, seen):
+                return
+            continue
+        raise LineageError(
+            f"run {name}: {store.url(OWNERS)} says that it belongs to {other['folder']} on {other['host']}; choose "
+            f"another --name{advice(store, name)}"
+        )
+
+
+def advice(store: Store, name: str) -> str:
+    """What else one can do about a run that is not here: go on with it, or have it back; nothing before its record."""
+    found = store.read_json(f"runs/{name}/record.json")
+    if found is None:
+        return ""
+    if found[0].get("state") == "complete":
+        return f", or have that run here with `fire-opd reproduce {name}`"
+    return f", or go on with that run here: `fire-opd resume {name}`"
+
+
+def take_over(store: Store, name: str, workspace: Path, folder: Path) -> dict[str, str] | None:
+    """Make `workspace` the owner of the run by a commit that no other checkout has; the one before can record no more.
+
+    Args:
+        store: where the run is recorded.
+        name: of the run.
+        workspace: with the run's branch checked out.
+        folder: where the workspace will be.
+
+    Returns:
+        The owner before, if there was one.
+
+    Raises:
+        LineageError: another checkout takes the run over just now.
+    """
+    found = store.read_json(f"{OWNERS}/{name}.json")
+    message = f"goes on on {platform.node()} in {folder} ({uuid.uuid4().hex})"  # as no other checkout's commit
+    git(workspace, "commit", "--quiet", "--allow-empty", "--no-verify", "-m", message)
+    owner = {"commit": git(workspace, "rev-parse", "HEAD").strip(), "host": platform.node(), "folder": str(folder)}
+    if not store.write_json(f"{OWNERS}/{name}.json", owner, found[1] if found else None):
+        now = store.read_json(f"{OWNERS}/{name}.json")
+        if now is None or now[0] != owner:  # else only the answer was lost
+            raise LineageError(f"run {name}: another checkout resumed it just now; see `fire-opd runs`")
+    return found[0] if found else None
+
+
+def has_commit(workspace: Path, commit: str) -> bool:
+    """Whether a commit is in the past of a workspace."""
+    if not re.fullmatch(COMMIT, commit):
+        return False
+    try:
+        git(workspace, "merge-base", "--is-ancestor", commit, "HEAD")
+    except LineageError:
+        return False
+    return True
+
+
+def check_owner(store: Store, name: str, workspace: Path) -> None:
+    """Refuse to record where another checkout's run of this name would be overwritten.
+
+    Raises:
+        LineageError: the run belongs to another checkout.
+    """
+    found = store.read_json(f"{OWNERS}/{name}.json")
+    if found is None:
+        take_name(store, name, workspace, workspace)
+        return
+    if not has_commit(workspace, found[0]["commit"]):
+        raise LineageError(
+            f"run {name}: not recorded: {store.url(OWNERS)} says that the name belongs to {found[0]['folder']} on "
+            f"{found[0]['host']}; run it again under another --name (what is computed already is taken from the cache)"
+            f"{advice(store, name)}"
+        )
+
+
+def intend(store: Store, name: str, needed: Iterable[str]) -> None:
+    """Say what a run is about to rely on: MD5s of objects, digests of inputs. Replaces what it said before."""
+    key, wanted = f"{INTENTS}/{name}.json", {"needed": sorted(needed), "when": time.time()}
+    while not store.write_json(key, wanted, (store.read_json(key) or (None, None))[1]):
+        continue
+
+
+def intended(store: Store, age: float) -> set[str]:
+    """What runs said less than `age` seconds ago."""
+    found = [store.read_json(item.key) for item in store.items(INTENTS)]
+    return {need for read in found if read and time.time() - read[0]["when"] < age for need in read[0]["needed"]}
+
+
+def give_up(store: Store, name: str) -> None:
+    """Let the name go, with the run's record."""
+    store.delete(f"{OWNERS}/{name}.json")
+    store.delete(f"{INTENTS}/{name}.json")

@@ -1,0 +1,56 @@
+"""How far the gradients of methods point the same way, on the rollouts of a recorded round."""
+
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+
+import pyarrow as pa
+import torch
+from torch import Tensor
+
+from fire_opd.records import BATCH, write_table
+from fire_opd.runtime.tick import no_tick
+from fire_opd.scores import Scorer, keep_distribution
+from fire_opd.spec import RunSpec
+from fire_opd.stages import SCORE, Job
+from fire_opd.storage import Run
+from fire_opd.training import RoundTables, round_gradient
+
+
+def cosines(run: Run, round: int, batches: Mapping[str, tuple[RunSpec, pa.Table]]) -> dict[str, float]:
+    """Cosine of each method's gradient with that of the first one.
+
+    The student is the recorded one that sampled the round, so that every ratio r is 1; the loss is over all that the
+    method keeps, as one update. Teachers' distributions are made again where a method needs them.
+
+    Args:
+        run: with the round's rollouts and scores, and the checkpoint before it.
+        round: its number.
+        batches: spec and table BATCH by method.
+    """
+    job, scorer = Job(run, SCORE, round), Scorer(run.spec)
+    scorer.load_student(job.directory("rounds/{m}/checkpoint"), None)
+    rollouts, scores = job.directory("rounds/{n}/rollouts"), job.directory("rounds/{n}/scores")
+    found: dict[str, float] = {}
+    with tempfile.TemporaryDirectory() as made:
+        distribution = Path(made) / "distribution"
+        if any(spec.method.divergence for spec, _ in batches.values()):
+            distribution.mkdir()
+            keep_distribution(scorer, run.spec, rollouts, distribution, no_tick)
+        first = None
+        for name, (spec, batch) in batches.items():
+            write_table(Path(made) / "batch.parquet", batch, BATCH)
+            tables = RoundTables(rollouts, scores, Path(made), distribution)
+            gradient = round_gradient(scorer.student, scorer.vocab, spec, tables)
+            first = gradient if first is None else first
+            found[name] = _cosine(gradient, first)
+    return found
+
+
+def _cosine(a: Tensor, b: Tensor) -> float:
+    """In fp64, a piece at a time; NaN where one of them is nothing."""
+    products = torch.zeros(3, dtype=torch.float64)
+    for x, y in zip(torch.split(a, 2**20), torch.split(b, 2**20), strict=True):
+        x, y = x.double(), y.double()
+        products += torch.stack([x @ y, x @ x, y @ y])
+    return float(products[0] / (products[1] * products[2]).sqrt())

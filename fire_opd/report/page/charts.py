@@ -1,0 +1,100 @@
+"""The drawings of the page, as SVG without colours of their own for text and lines: the page's style sets them."""
+
+import io
+from datetime import datetime
+from typing import Any
+
+from fire_opd.evaluation.figure import figure_of
+from fire_opd.records import BATCH, read_table
+from fire_opd.report.picture import plain
+from fire_opd.runtime.ledger import read_attempts
+from fire_opd.stages import STAGES
+from fire_opd.storage import Run
+
+# Okabe and Ito's colours, which most people can tell apart.
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#999999", "#f0e442")
+
+
+def curves(run: Run, summary: dict[str, Any]) -> str:
+    """The held-out figure by round, over all prompts and by domain, with the share of rollouts kept."""
+    rounds, figure = summary["rounds"], figure_of(run.spec.evaluation)
+    sheet, (held_out, kept) = _sheet(9, 2.8, 2)
+    x = [r["round"] for r in rounds]
+    held_out.plot(x, [r["held_out"]["value"] for r in rounds], color=COLOURS[0], lw=2, marker="o", ms=3, label="all")
+    for place, name in enumerate(sorted(rounds[0]["held_out"]["by_domain"]) if rounds else (), 1):
+        values = [r["held_out"]["by_domain"].get(name) for r in rounds]
+        held_out.plot(x, values, color=COLOURS[place % len(COLOURS)], lw=1, marker="o", ms=2, label=plain(name))
+    held_out.set_title(f"{figure.name} on held-out prompts, by round", fontsize=9)
+    trained = [r for r in rounds if r["round"]]
+    shown = {"keep_ratio": "kept", "truncation_rate": "truncated", "reverse_kl": "KL"}
+    for colour, (name, title) in zip(COLOURS, shown.items(), strict=False):
+        values = [r[name] for r in trained]
+        kept.plot([r["round"] for r in trained], values, color=colour, marker="o", ms=3, label=title)
+    kept.set_title("share of rollouts kept and truncated; reverse KL (nat a token)", fontsize=9)
+    for axes in (held_out, kept):
+        axes.xaxis.get_major_locator().set_params(integer=True)
+        if axes.lines:
+            axes.legend(fontsize=7)
+    return _svg(sheet)
+
+
+def weights(run: Run) -> str:
+    """Histogram of the token weights, each trained round a line, from light to dark."""
+    sheet, (axes,) = _sheet(9, 2.2, 1)
+    batches = sorted(run.path("rounds").glob("*/batch/batch.parquet"), key=lambda file: int(file.parts[-3]))
+    for place, file in enumerate(batches, 1):
+        table = read_table(file, BATCH, ["weights"])["weights"].combine_chunks().flatten().to_numpy()
+        if len(table):
+            axes.hist(table, 60, (0, 3), histtype="step", color=COLOURS[0], alpha=place / len(batches), density=True)
+    axes.set_title("weights of kept tokens, a line a round, the last one darkest", fontsize=9)
+    return _svg(sheet)
+
+
+def lanes(run: Run) -> str:
+    """Every second that the ledger knows: a lane a device role, a bar an attempt of a stage."""
+    attempts = [
+        (STAGES[file.stem.partition("-")[0]].role, file.stem.partition("-")[0], attempt)
+        for file in sorted(run.path("ledger").glob("*/*.json"))
+        if file.stem.partition("-")[0] in STAGES
+        for attempt in read_attempts(file)
+    ]
+    sheet, (axes,) = _sheet(9, 2.4, 1)
+    if attempts:
+        begun = min(datetime.fromisoformat(a["started"]) for *_, a in attempts)
+        roles = sorted({role for role, *_ in attempts})
+        stages = sorted({stage for _, stage, _ in attempts})
+        for role, stage, attempt in attempts:
+            start = (datetime.fromisoformat(attempt["started"]) - begun).total_seconds()
+            colour = COLOURS[stages.index(stage) % len(COLOURS)]
+            edge = "black" if attempt["outcome"] != "done" else "none"
+            axes.barh(roles.index(role), attempt["seconds"], left=start, color=colour, edgecolor=edge, height=0.7)
+        axes.set_yticks(range(len(roles)), roles)
+        for stage in stages:
+            axes.bar(0, 0, color=COLOURS[stages.index(stage) % len(COLOURS)], label=stage)
+        axes.legend(fontsize=7, ncols=len(stages), loc="upper center", bbox_to_anchor=(0.5, -0.15))
+    axes.set_title("seconds since the start, by role; what failed has an edge", fontsize=9)
+    return _svg(sheet)
+
+
+def _sheet(width: float, height: float, panels: int) -> tuple[Any, Any]:
+    from matplotlib.figure import Figure
+
+    sheet = Figure(figsize=(width, height), layout="constrained")
+    axes = sheet.subplots(1, panels, squeeze=False)[0]
+    for one in axes:
+        one.grid(alpha=0.3)
+        one.tick_params(labelsize=8)
+        one.patch.set_alpha(0)
+    sheet.patch.set_alpha(0)
+    return sheet, axes
+
+
+def _svg(sheet: Any) -> str:
+    """The drawing as an element; equal drawings are equal text."""
+    import matplotlib
+
+    out = io.StringIO()
+    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "fire-opd"}):
+        sheet.savefig(out, format="svg", metadata={"Date": None, "Creator": None})
+    text = out.getvalue()
+    return text[text.index("<svg") :]

@@ -1,0 +1,94 @@
+"use strict";
+// The browser of trajectories. Everything shown is set as text: what a model wrote is never read as HTML.
+const { numbers, rows } = JSON.parse(document.getElementById("data").textContent);
+const form = document.querySelector("form"), list = document.getElementById("list");
+const shown = document.getElementById("shown"), legend = document.getElementById("legend");
+let found = [], at = -1;
+
+const state = (row) => (row.kept ? "kept" : "dropped: " + (row.reason ?? "by selection"));
+const score = numbers.indexOf("teacher log-prob");
+const mean = (values) => values.reduce((sum, value) => sum + (value ?? 0), 0) / Math.max(values.length, 1);
+const element = (name, text, parent, className = "") => {
+  const made = document.createElement(name);
+  made.textContent = text;
+  if (className) made.className = className;
+  parent.append(made);
+  return made;
+};
+
+function offer(name, values, all) {
+  const select = form.elements[name];
+  if (all) element("option", all, select).value = "";
+  for (const value of values) element("option", value, select).value = value;
+}
+
+function matches(row) {
+  const wanted = (name) => form.elements[name].value;
+  return (!wanted("round") || String(row.round) === wanted("round"))
+    && (!wanted("domain") || row.domain === wanted("domain"))
+    && (!wanted("teacher") || row.teacher === wanted("teacher"))
+    && (!wanted("chosen") || state(row) === wanted("chosen"))
+    && (!wanted("search") || (row.prompt + row.tokens.join("")).includes(wanted("search")));
+}
+
+function refresh() {
+  found = rows.filter(matches);
+  const order = form.elements.order.value;
+  if (order === "long") found.sort((a, b) => b.tokens.length - a.tokens.length);
+  if (order === "unlikely") found.sort((a, b) => mean(a.values[score]) - mean(b.values[score]));
+  list.replaceChildren();
+  for (const [place, row] of found.entries()) {
+    const item = element("li", `round ${row.round} · ${row.domain} · ${row.tokens.length} tokens · ${state(row)}`, list,
+      row.kept ? "kept" : "dropped");
+    element("small", row.prompt.slice(-80), item);
+    item.addEventListener("click", () => show(place));
+  }
+  show(found.length ? 0 : -1);
+}
+
+function show(place) {
+  list.children[at]?.setAttribute("aria-selected", "false");
+  at = place;
+  shown.replaceChildren();
+  legend.textContent = "";
+  if (at < 0) {
+    element("p", "no trajectory is like that", shown);
+    return;
+  }
+  list.children[at].setAttribute("aria-selected", "true");
+  list.children[at].scrollIntoView({ block: "nearest" });
+  const row = found[at];
+  element("p", `round ${row.round}, domain ${row.domain}, teacher ${row.teacher}, ended by ${row.finish}, ${state(row)}; `
+    + `filter score ${row.filter_score}, threshold ${row.threshold}`, shown);
+  element("pre", row.prompt, shown, "prompt");
+  paint(row, element("pre", "", shown, "answer"));
+}
+
+function paint(row, answer) {
+  const colour = numbers.indexOf(form.elements.colour.value), values = row.values[colour] ?? [];
+  const largest = Math.max(1e-9, ...values.map((value) => Math.abs(value ?? 0)));
+  row.tokens.forEach((token, place) => {
+    const made = element("span", token, answer, "token"), value = values[place] ?? 0;
+    made.title = numbers.map((name, n) => `${name}: ${row.values[n][place] ?? "–"}`).join("\n");
+    made.tabIndex = -1;
+    made.style.backgroundColor = `rgba(var(--${value < 0 ? "cold" : "hot"}), ${(0.75 * Math.abs(value)) / largest})`;
+  });
+  legend.textContent = `${numbers[colour]}: orange above zero, blue below; the strongest is ${largest.toPrecision(3)}`;
+}
+
+const distinct = (pick) => [...new Set(rows.map(pick))].sort((a, b) => String(a).localeCompare(b, "en", { numeric: true }));
+offer("round", distinct((row) => row.round), "all");
+offer("domain", distinct((row) => row.domain), "all");
+offer("teacher", distinct((row) => row.teacher), "all");
+offer("chosen", distinct(state), "all");
+offer("colour", numbers);
+form.addEventListener("submit", (event) => event.preventDefault());
+for (const control of form.elements) {
+  control.addEventListener("input", () => (control.name === "colour" ? show(at) : refresh()));
+}
+document.addEventListener("keydown", (event) => {
+  const step = { j: 1, k: -1 }[event.key];
+  if (!step || event.target.matches("input, select") || !found.length) return;
+  show(Math.min(found.length - 1, Math.max(0, at + step)));
+});
+refresh();

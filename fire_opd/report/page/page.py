@@ -1,0 +1,87 @@
+"""Puts the page together: template, style and script, drawings as SVG, trajectories as JSON.
+
+What a model wrote is hostile text: the template escapes, the script only ever sets text, and a content policy lets
+nothing be loaded.
+"""
+
+import json
+from collections.abc import Callable
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from fire_opd.evaluation.figure import figure_of
+from fire_opd.report.figures import summarize
+from fire_opd.report.page.charts import curves, lanes, weights
+from fire_opd.report.page.trajectories import SHOWN_TOKENS, trajectories
+from fire_opd.storage import Run
+
+PAGE = "report/page.html"
+
+
+def write_page(run: Run) -> Path:
+    """Write the page of what a run has so far; returns where it is.
+
+    Raises:
+        ArtifactError: a table of the run cannot be read.
+    """
+    from jinja2 import Environment
+
+    summary, shown = summarize(run), trajectories(run)
+    file = run.path(PAGE)
+    file.parent.mkdir(exist_ok=True)
+    template = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string(_resource("page.html"))
+    page = template.render(
+        run=run,
+        summary=summary,
+        headline=_headline(run, summary),
+        rounds=[_row(run, figures) for figures in summary["rounds"]],
+        charts={"curves": curves(run, summary), "lanes": lanes(run), "weights": weights(run)},
+        style=_resource("page.css"),
+        script=_resource("page.js"),
+        data=_for_script(shown),
+        rule=f"at most {SHOWN_TOKENS:,} tokens, taken evenly from all rounds",
+    )
+    file.write_text(page, encoding="utf-8")
+    return file
+
+
+def try_page(run: Run, warn: Callable[[str], None]) -> Path | None:
+    """As `write_page`; a page that cannot be written is a warning, for the run itself is complete."""
+    try:
+        return write_page(run)
+    except Exception as error:
+        warn(f"no page of the run: {type(error).__name__}: {error}")
+        return None
+
+
+def _headline(run: Run, summary: dict[str, Any]) -> str:
+    """Before and after, in words."""
+    figure, rounds = figure_of(run.spec.evaluation), summary["rounds"]
+    if not rounds:
+        return "no round is complete yet"
+    first, last = rounds[0]["held_out"]["value"], rounds[-1]["held_out"]["value"]
+    best = f", best after round {summary['best_round']}" if summary["best_round"] not in (None, len(rounds) - 1) else ""
+    return f"{figure.name}: {figure.show(first)} before, {figure.show(last)} after {len(rounds) - 1} rounds{best}"
+
+
+def _row(run: Run, figures: dict[str, Any]) -> dict[str, str]:
+    """A line of the table of rounds."""
+    figure = figure_of(run.spec.evaluation)
+    row = {"round": str(figures["round"]), figure.name: figure.show(figures["held_out"]["value"])}
+    numbers = {"kept": "keep_ratio", "loss": "loss", "reverse KL": "reverse_kl", "entropy": "student_entropy"}
+    numbers |= {"length": "length", "truncated": "truncation_rate", "looping": "repetition_rate"}
+    numbers |= {"engine against scorer": "mismatch", "seconds": "seconds", "cost": "cost"}
+    return row | {title: f"{figures[name]:.3g}" for title, name in numbers.items() if name in figures}
+
+
+def _for_script(data: Any) -> str:
+    """JSON within a script element, which nothing in it can close."""
+    text = json.dumps(data, ensure_ascii=True, separators=(",", ":"), allow_nan=False)
+    return text.replace("<", "\\u003c").replace("&", "\\u0026")
+
+
+@cache
+def _resource(name: str) -> str:
+    return files(__package__).joinpath(name).read_text(encoding="utf-8")

@@ -1,0 +1,144 @@
+"""What other methods would do with a round that was scored: before any training, from its tables alone."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+from pydantic import ValidationError
+from rich.box import SIMPLE_HEAD
+from rich.table import Table
+
+from fire_opd.errors import EmptyRoundError
+from fire_opd.fire.ragged import flatten, spread
+from fire_opd.fire.select import select
+from fire_opd.records import ROLLOUT, SCORE, read_table
+from fire_opd.spec import RunSpec
+from fire_opd.spec.explain import explain
+from fire_opd.spec.method import FILTERED
+from fire_opd.stages import SCORE as SCORE_STAGE
+from fire_opd.stages import Job
+from fire_opd.storage import Run
+
+_TOP = 0.1  # share of tokens that carry most
+
+
+def what_if(run: Run, round: int, methods: Sequence[str], *, gradients: bool = False) -> list[dict[str, Any]]:
+    """Compare methods on one round; the first row is the run's own, to which the others are compared.
+
+    Args:
+        run: with rollouts and scores of the round.
+        round: its number, from 1.
+        methods: names, with the run's filter and weights where both have them.
+        gradients: also load the models, and compare what the methods would teach the student that sampled.
+
+    Returns:
+        A row a method: `method`; shares of all trajectories and tokens `kept` and `kept_tokens`; `kept_by_domain`;
+        `agree`, the share of trajectories that both keep or both drop; `rank`, Spearman's correlation of what each
+        token weighs in the loss (|A|, or u where the method compares distributions) over tokens that both keep; `top`,
+        the share of the heaviest tenth of tokens that is the same; `mass`, of all |log πT − log πS| that on kept
+        tokens; with `gradients` the `cosine` of the gradients. Or `method` and `error`.
+    """
+    job = Job(run, SCORE_STAGE, round)
+    rollouts = read_table(job.directory("rounds/{n}/rollouts") / "rollouts.parquet", ROLLOUT)
+    scores = read_table(job.directory("rounds/{n}/scores") / "scores.parquet", SCORE)
+    own, batches = None, {}
+    rows: list[dict[str, Any]] = []
+    for name in dict.fromkeys([run.spec.method.name, *methods]):
+        try:
+            spec = run.spec if name == run.spec.method.name else _with_method(run.spec, name)
+        except ValidationError as error:
+            rows.append({"method": name, "error": explain("with this run", error)})
+            continue
+        if missing := [name for name in spec.score_columns if scores[name].null_count]:
+            rows.append({"method": name, "error": f"needs scores with {', '.join(missing)}"})
+            continue
+        try:
+            batch, metrics = select(rollouts, scores, spec, job.metrics())
+        except EmptyRoundError as error:
+            rows.append({"method": name, "error": str(error)})
+            continue
+        found = _influence(batch, divergence=spec.method.divergence is not None)
+        own = own or found
+        rows.append({"method": name, **_figures(metrics, found, own, scores)})
+        if metrics["kept"]:
+            batches[name] = (spec, batch)
+    if gradients:
+        from fire_opd.report.gradients import cosines  # torch takes seconds to import
+
+        cosine = cosines(run, round, batches)
+        for row in rows:
+            row["cosine"] = cosine.get(row["method"])
+    return rows
+
+
+def _with_method(spec: RunSpec, name: str) -> RunSpec:
+    values = spec.model_dump()
+    values["method"] = {"name": name}
+    if (name in FILTERED) != (spec.method.name in FILTERED):
+        del values["filter"], values["weights"]  # the defaults of the other kind
+    return RunSpec.model_validate(values)
+
+
+def _influence(
+    batch: pa.Table, *, divergence: bool
+) -> tuple[NDArray[np.bool_], NDArray[np.bool_], NDArray[np.float64]]:
+    """Kept trajectories [B], kept tokens [T], and what each token weighs in the loss [T]."""
+    values_T, offsets = flatten(batch["divergence_weights" if divergence else "advantages"])
+    kept = batch["kept"].to_numpy()
+    return kept, spread(kept, offsets), np.abs(values_T, dtype=np.float64)
+
+
+def _figures(metrics: dict[str, Any], found: Any, own: Any, scores: pa.Table) -> dict[str, Any]:
+    (kept, kept_T, weight_T), (own_kept, own_T, own_weight_T) = found, own
+    gap_T = np.abs(np.subtract(flatten(scores["teacher_logprobs"])[0], flatten(scores["student_logprobs"])[0]))
+    both_T = kept_T & own_T
+    return {
+        "kept": float(kept.mean()) if len(kept) else 0.0,
+        "kept_tokens": float(kept_T.mean()) if len(kept_T) else 0.0,
+        "kept_by_domain": {d: s["kept"] / max(s["rollouts"], 1) for d, s in metrics["by_domain"].items()},
+        "agree": float((kept == own_kept).mean()) if len(kept) else 1.0,
+        "rank": _rank_correlation(weight_T[both_T], own_weight_T[both_T]),
+        "top": _same_top(weight_T * kept_T, own_weight_T * own_T),
+        "mass": float(gap_T[kept_T].sum() / max(float(gap_T.sum()), 1e-12)),
+    }
+
+
+def _rank_correlation(a: NDArray[np.float64], b: NDArray[np.float64]) -> float | None:
+    """Spearman's, ties sharing their mean rank; None where one of the two does not vary."""
+    if len(a) < 2 or np.ptp(a) == 0 or np.ptp(b) == 0:
+        return None
+    return float(np.corrcoef(_ranks(a), _ranks(b))[0, 1])
+
+
+def _ranks(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    _, place, count = np.unique(values, return_inverse=True, return_counts=True)
+    return (np.cumsum(count) - (count - 1) / 2)[place]
+
+
+def _same_top(a: NDArray[np.float64], b: NDArray[np.float64]) -> float | None:
+    count = int(len(a) * _TOP)
+    if not count or np.ptp(a) == 0 or np.ptp(b) == 0:
+        return None
+    top_a, top_b = (set(np.argsort(-values, kind="stable")[:count].tolist()) for values in (a, b))
+    return len(top_a & top_b) / count
+
+
+def what_if_table(rows: Sequence[dict[str, Any]], round: int) -> Table:
+    """The rows for the terminal."""
+    cosine = ["cosine"] if any("cosine" in row for row in rows) else []
+    domains = sorted({domain for row in rows for domain in row.get("kept_by_domain", {})})
+    table = Table(title=f"round {round}: what each method would keep and weigh", box=SIMPLE_HEAD, pad_edge=False)
+    headings = ("kept", *(f"kept\n{d}" for d in domains), "agree", "rank", "top\ntenth", "mass\nkept", *cosine)
+    for heading in ("method", *headings):
+        table.add_column(heading, justify="left" if heading == "method" else "right", no_wrap=heading == "method")
+    for row in rows:
+        if "error" in row:
+            table.add_row(row["method"], row["error"])
+            continue
+        by_domain = [f"{row['kept_by_domain'].get(domain, 0):.0%}" for domain in domains]
+        rank, top, *last = (f"{row[name]:.2f}" if row[name] is not None else "–" for name in ("rank", "top", *cosine))
+        shares = f"{row['agree']:.0%}", rank, top, f"{row['mass']:.0%}"
+        table.add_row(row["method"], f"{row['kept']:.0%}", *by_domain, *shares, *last)
+    return table

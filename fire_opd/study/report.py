@@ -1,0 +1,127 @@
+"""What a study's folder tells: study.json with every figure, study.png, and study.md with table and verdict."""
+
+import json
+import os
+import platform
+import statistics
+from dataclasses import asdict
+from datetime import UTC, datetime
+from typing import Any
+
+from fire_opd.evaluation.figure import FIGURES, Figure, figure_of
+from fire_opd.runtime.ledger import code_version
+from fire_opd.storage.manifest import library_versions
+from fire_opd.study.compare import Pair, compare_arms
+from fire_opd.study.folder import Study
+from fire_opd.study.picture import draw
+from fire_opd.study.spec import CONTROLS
+from fire_opd.study.words import verdict
+
+JSON, PICTURE, PAGE = "study.json", "study.png", "study.md"
+
+
+def write_study(study: Study, failed: dict[str, str] | None = None) -> dict[str, Any]:
+    """Compare what is finished, write the three files, and return what study.json holds.
+
+    Args:
+        study: some of its arms may be missing.
+        failed: by run, the errors of those that failed.
+    """
+    figure = figure_of(study.arms[0].spec.evaluation)
+    done = {arm: figures for arm in study.arms if (figures := study.figures(arm))}
+    runs = {name: [f for arm, f in done.items() if arm.name == name] for name in study.spec.all_arms}
+    arms = {name: {"fields": study.spec.all_arms[name], **over_seeds(found)} for name, found in runs.items() if found}
+    evaluations = {
+        name: {arm.seed: study.run(arm).path(_last_evaluation(f)) for arm, f in done.items() if arm.name == name}
+        for name in arms
+    }
+    pairs = compare_arms(evaluations, figure)
+    means = {name: arm["mean"] for name, arm in _ranked(arms, figure)}
+    summary = {
+        "study": study.folder.name,
+        "date": datetime.now(UTC).date().isoformat(),
+        "machine": f"{os.cpu_count()} cores, {platform.machine()}, {study.arms[0].spec.placement.device}",
+        "code": code_version(),
+        "versions": library_versions(),
+        "base": study.spec.base,
+        "fields": study.spec.fields,
+        "seeds": study.spec.seeds,
+        "figure": figure.name,
+        "finished": len(done),
+        "runs": len(study.arms),
+        "failed": failed or {},
+        "arms": arms,
+        "pairs": [asdict(pair) for pair in pairs],
+        "verdict": verdict(means, pairs, CONTROLS, figure),
+    }
+    study.write(JSON, json.dumps(summary, indent=1) + "\n")
+    study.write(PAGE, page(summary, pairs))
+    draw(summary, study.folder / PICTURE)
+    return summary
+
+
+def page(summary: dict[str, Any], pairs: list[Pair]) -> str:
+    """The study as Markdown."""
+    figure = FIGURES[summary["figure"]]
+    way = "higher" if figure.higher_is_better else "lower"
+    missing = "" if summary["finished"] == summary["runs"] else "**Not finished.** "
+    parts = [
+        f"# Study {summary['study']}",
+        f"{missing}{summary['finished']} of {summary['runs']} runs; base {summary['base']}, seeds "
+        f"{', '.join(map(str, summary['seeds']))}; {figure.name} on held-out prompts after the last round ({way} is "
+        f"better); {summary['machine']}; {summary['date']}. Every figure: `{JSON}`.",
+        *(f"Failed: `{run}`: {error}" for run, error in summary["failed"].items()),
+        "## Verdict",
+        "\n".join(f"- {sentence}" for sentence in summary["verdict"]),
+        "## Arms",
+        _table(summary["arms"], pairs, figure),
+        f"![{figure.name} by updates, rollouts and seconds]({PICTURE})",
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def over_seeds(found: list[dict[str, Any]]) -> dict[str, Any]:
+    """Mean and spread of an arm over its seeds, seconds and money a point, and the figures of each seed."""
+    after, gain = [f["after"] for f in found], statistics.mean(f["gain"] for f in found)
+    ends = [f["rounds"][-1] for f in found]
+    return {
+        "mean": statistics.mean(after),
+        "standard_deviation": statistics.stdev(after) if len(after) > 1 else None,
+        "gain": round(gain, 4),
+        "seconds_a_point": _a_point([end["seconds"] for end in ends], gain),
+        "cost_a_point": _a_point([end["cost"] for end in ends], gain),
+        "seeds": found,
+    }
+
+
+def _a_point(spent: list[float | None], gain: float) -> float | None:
+    """What a point of gain took; None where there is no gain, or the ledgers do not say."""
+    known = [value for value in spent if value is not None]
+    return round(statistics.mean(known) / gain, 6) if gain > 0 and len(known) == len(spent) else None
+
+
+def _ranked(arms: dict[str, Any], figure: Figure) -> list[tuple[str, Any]]:
+    return sorted(arms.items(), key=lambda item: item[1]["mean"], reverse=figure.higher_is_better)
+
+
+def _last_evaluation(figures: dict[str, Any]) -> str:
+    return f"rounds/{figures['rounds'][-1]['round']}/evaluation"
+
+
+def _table(arms: dict[str, Any], pairs: list[Pair], figure: Figure) -> str:
+    """A line an arm, best first. Money is only shown where the placement has a price."""
+    priced = any(arm["cost_a_point"] for arm in arms.values())
+    money = ["money a point"] if priced else []
+    headings = ["arm", "mean", "± sd", "by seed", "seconds a point", *money, "better than"]
+    rows = [headings, ["---"] * len(headings)]
+    for name, arm in _ranked(arms, figure):
+        beaten = ", ".join(str(pair.beaten()) for pair in pairs if pair.better == name)
+        by_seed = ", ".join(figure.show(found["after"]) for found in arm["seeds"])
+        cells = [name, figure.show(arm["mean"]), figure.show(arm["standard_deviation"]), by_seed]
+        cells += [_number(arm["seconds_a_point"]), *([_number(arm["cost_a_point"])] if priced else []), beaten or "–"]
+        rows.append(cells)
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in rows)
+
+
+def _number(value: float | None) -> str:
+    return "–" if value is None else f"{value:.3g}"

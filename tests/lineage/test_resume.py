@@ -1,0 +1,60 @@
+"""A machine is lost in mid-run: another one goes on from the store, and a third one has all of it back."""
+
+import time
+from pathlib import Path
+
+import pytest
+
+from fire_opd.lineage.dvc_process import stages_ahead
+from fire_opd.storage import open_store
+from tests.conftest import Assets, digests
+from tests.lineage.conftest import Machine, make_machine
+
+
+@pytest.fixture(scope="module")
+def lost(assets: Assets, tmp_path_factory: pytest.TempPathFactory) -> Machine:
+    """A machine that was killed in its second round, when the first was recorded; its user has a DVC of their own."""
+    folder = tmp_path_factory.mktemp("lost")
+    made = make_machine(folder / "machine", str(folder / "store"))
+    theirs = made.root / "home" / ".config" / "dvc" / "config"
+    theirs.parent.mkdir(parents=True)
+    theirs.write_text("[core]\n remote = store\n[cache]\n type = symlink\n['remote \"store\"']\n url = /proc/nowhere\n")
+    command = made.start(*made.demo_command(assets, "lost"), FIRE_OPD_FAILPOINT=f"rollout.begin@2:stall={folder}/mark")
+    store = open_store(made.store)
+    while (store.read_json("runs/lost/record.json") or ({"done": 0}, ""))[0]["done"] < 1:
+        assert command.poll() is None
+        time.sleep(0.2)
+    command.kill()
+    command.communicate()
+    return made
+
+
+def test_it_goes_on_elsewhere_and_comes_back_on_a_third_machine(
+    machine: Machine, first: str, lost: Machine, assets: Assets, tmp_path: Path
+) -> None:
+    other, third = (make_machine(tmp_path / name, lost.store) for name in ("other", "third"))
+    half = third.fire_opd("reproduce", "lost")
+    assert "rounds 2 to 2 are not there yet" in half
+    assert "all digests are equal" in half
+    refused = other.fire_opd(*other.demo_command(assets, "lost"), status=1)
+    assert "go on with that run here: `fire-opd resume lost`" in refused
+
+    output = other.fire_opd("resume", "lost", "--no-cache")
+    assert f"taken over from {lost.root}/runs/lost" in output
+    assert "train of round 1: up to date" in output
+    assert digests(other.run("lost").folder) == digests(machine.run(first).folder)
+    assert other.git("rev-parse", "--abbrev-ref", "runs/lost").strip() == "runs/lost"
+    assert other.fire_opd("verify", "lost", "--remote").endswith("0 problem(s)\n")
+
+    for here, command in ((lost, lost.demo_command(assets, "lost")), (lost, ["resume", "lost"])):
+        assert "fire-opd reproduce lost" in here.fire_opd(*command, status=1)
+    whole = third.fire_opd("reproduce", "lost", "--into", str(third.root / "runs" / "whole"))
+    assert "all digests are equal" in whole
+    assert digests(third.run("whole").folder) == digests(machine.run(first).folder)
+
+
+def test_a_record_never_lacks_the_trainer_state_to_go_on_from(machine: Machine, first: str) -> None:
+    run = machine.run(first)
+    assert stages_ahead(run, 0) == ["init", "rollout@1", "score@1", "select@1", "train@1"]
+    assert stages_ahead(run, 1)[-1] == "train@2"
+    assert [stages_ahead(run, last) for last in (-1, 2)] == [[], []]

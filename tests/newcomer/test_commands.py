@@ -1,0 +1,51 @@
+"""Every block of commands in README.md and docs/*.md does what it says, typed as it is printed.
+
+The clone has what the pages call `first`, `second`, `my-spec.yaml` and `tickets.jsonl`, and object storage has what it
+recorded. Of `make`, only what it would do is asked: `.ci/run` runs the demo and the tests as printed.
+"""
+
+import shlex
+import shutil
+from collections.abc import Iterator
+
+import pytest
+
+from tests.conftest import Assets
+from tests.newcomer.conftest import Clone
+from tests.newcomer.pages import Code, blocks, commands, spans
+
+
+def as_run(block: Code) -> str:
+    """The block as it is, but `make -n` for `make`."""
+    lines = []
+    for text, line in zip(block.text.splitlines(), commands(block.text), strict=True):
+        if any(command.words[:1] == ("make",) for command in line):
+            assert len(line) == 1, "make stands on a line of its own"
+            text = shlex.join(["make", "-n", *line[0].words[1:]])
+        lines.append(text)
+    return "\n".join(lines)
+
+
+@pytest.fixture(scope="module")
+def desk(clone: Clone, bucket: str, assets: Assets) -> Clone:
+    """The clone with what the pages speak of."""
+    assert bucket == "s3://bucket"
+    shutil.copy(clone.elsewhere / "my-spec.yaml", clone.root)
+    shutil.copy(assets.demo.mixed, clone.root / "tickets.jsonl")
+    clone.fire_opd("run", "my-spec.yaml", "--name", "second")
+    return clone
+
+
+@pytest.fixture
+def tidy(desk: Clone) -> Iterator[None]:
+    """Removes the workspace that a block brought back, as the pages say."""
+    yield
+    [removal] = [code.text for code in spans() if code.text.startswith("git worktree remove")]
+    if (desk.root / "runs/first-reproduced").exists():
+        desk.shell(removal.replace("NAME", "first-reproduced"))
+
+
+@pytest.mark.usefixtures("tidy")
+@pytest.mark.parametrize("block", blocks(), ids=str)
+def test_a_block_runs(desk: Clone, block: Code) -> None:
+    desk.shell(as_run(block))

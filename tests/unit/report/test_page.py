@@ -1,0 +1,163 @@
+"""The page of a run in a browser: every control of the trajectories, and text that would like to be HTML."""
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from playwright.sync_api import Page, expect, sync_playwright
+
+from fire_opd.records import BATCH, ROLLOUT, SCORE, write_table
+from fire_opd.report.page import try_page, write_page
+from fire_opd.report.page.trajectories import NUMBERS, trajectories
+from fire_opd.stages import BASELINE, EVALUATE, ROUND, Job, Stage
+from fire_opd.storage import Run, commit_stage
+from tests.conftest import Assets
+from tests.unit.report.test_report import GRADED, OTHERS
+
+HOSTILE = '</script><img src=x onerror="window.taken=1"><b>&amp;'
+LENGTHS = [3, 9, 5, 7]
+
+
+def rows(schema: Any, number: int, **columns: list[Any]) -> Any:
+    """A table of four trajectories; what is not given is null."""
+    about = {"round": number, "sample": 0}
+    made = [{**about, "prompt": f"p{place}"} for place in range(len(LENGTHS))]
+    for name, values in columns.items():
+        for row, value in zip(made, values, strict=True):
+            row[name] = value
+    return schema.empty_table().from_pylist(made, schema)
+
+
+def lists(start: float) -> list[list[float]]:
+    return [[start + place for place in range(length)] for length in LENGTHS]
+
+
+@pytest.fixture
+def run(assets: Assets, tmp_path: Path) -> Run:
+    """One round of four trajectories, two of each domain, one of them dropped."""
+    made = Run.create(tmp_path / "run", assets.spec("rounds.count=1"))
+    domains = ["m", HOSTILE, "m", HOSTILE]
+    tables = {
+        "rollout": rows(
+            ROLLOUT,
+            1,
+            domain=domains,
+            teacher=["m", "c", "m", "c"],
+            prompt_ids=[[4, 5, 6]] * 4,
+            response_ids=[list(range(4, 4 + length)) for length in LENGTHS],
+            finish_reason=["stop", "length", "stop", "stop"],
+        ),
+        "score": rows(SCORE, 1, **{name: lists(-2.0) for name in NUMBERS.values() if name in SCORE.names}),
+        "select": rows(
+            BATCH,
+            1,
+            kept=[True, False, True, True],
+            reason=[None, "filter", None, None],
+            filter_score=[-0.5, -3.0, -0.25, float("nan")],
+            **{name: lists(0.5) for name in NUMBERS.values() if name in BATCH.names},
+        ),
+    }
+    files = {"rollout": "rollouts", "score": "scores", "select": "batch"}
+    parts = {"m": GRADED, HOSTILE: GRADED}
+    for number in (0, 1):
+        write(made, EVALUATE, number, {**GRADED, "by_domain": parts})
+    for teacher in made.spec.teachers:
+        write(made, BASELINE, 0, {**GRADED, "by_domain": parts}, teacher=teacher)
+    for stage in ROUND:
+        if stage.name in OTHERS:
+            schema = {"rollout": ROLLOUT, "score": SCORE, "select": BATCH}.get(stage.name)
+            table = (f"{files[stage.name]}.parquet", tables[stage.name], schema) if schema else None
+            write(made, stage, 1, OTHERS[stage.name], table)
+    return made
+
+
+def write(
+    run: Run,
+    stage: Stage,
+    number: int,
+    metrics: dict[str, Any],
+    table: tuple[Any, ...] | None = None,
+    teacher: str = "",
+) -> None:
+    """The last output of a stage, as if it had run."""
+    directory = Job(run, stage, number, teacher).directory(stage.outputs[-1].directory)
+    about: dict[str, Any] = {"stage": stage.name, "revision": stage.revision, "round": number, "threads": 1}
+    with commit_stage(directory, params={}, inputs={}, **about) as writer:
+        writer.metrics |= metrics
+        if table:
+            name, made, schema = table
+            write_table(writer.path / name, made, schema)
+
+
+@pytest.fixture
+def page(run: Run) -> Iterator[Page]:
+    chromium = shutil.which("chromium")
+    assert chromium, "Chromium is not installed: run `bash infra/chromium.sh`"
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        page = browser.new_page(viewport={"width": 1200, "height": 900})
+        problems: list[str] = []
+        page.on("pageerror", lambda error: problems.append(str(error)))
+        page.on("request", lambda request: problems.append(request.url) if "file:" not in request.url else None)
+        page.goto(write_page(run).as_uri())
+        yield page
+        assert problems == []
+        assert page.evaluate("window.taken") is None
+        browser.close()
+
+
+def shown(page: Page) -> list[int]:
+    """Lengths of the trajectories in the list."""
+    return [int(text.split(" tokens")[0].split("· ")[-1]) for text in page.locator("#list li").all_inner_texts()]
+
+
+def test_every_control(page: Page, run: Run) -> None:
+    assert shown(page) == LENGTHS
+    assert page.locator("section svg").count() == 3
+    expect(page.locator("#shown .token")).to_have_count(LENGTHS[0])
+    for control, value, left in [
+        ("domain", HOSTILE, [9, 7]),
+        ("teacher", "m", [3, 5]),
+        ("chosen", "dropped: filter", [9]),
+        ("round", "1", LENGTHS),
+        ("order", "long", [9, 7, 5, 3]),
+        ("order", "unlikely", [3, 5, 7, 9]),
+    ]:
+        page.locator(f"select[name={control}]").select_option(value)
+        assert shown(page) == left
+        page.locator(f"select[name={control}]").select_option("")
+    page.locator("#list li").nth(2).click()
+    expect(page.locator("#shown .token")).to_have_count(5)
+    page.keyboard.press("j")
+    expect(page.locator("#shown .token")).to_have_count(7)
+    page.keyboard.press("k")
+    page.keyboard.press("k")
+    expect(page.locator("#shown")).to_contain_text("dropped: filter; filter score -3, threshold null")
+    first = page.locator("#shown .token").first
+    assert "teacher log-prob: -2\n" in (first.get_attribute("title") or "")
+    strong = first.evaluate("e => e.style.backgroundColor")
+    page.locator("select[name=colour]").select_option("teacher log-prob")
+    assert page.locator("#shown .token").first.evaluate("e => e.style.backgroundColor") != strong
+    expect(page.locator("#legend")).to_contain_text("teacher log-prob")
+    page.locator("input[name=search]").fill("no such text")
+    expect(page.locator("#shown")).to_have_text("no trajectory is like that")
+
+
+def test_hostile_text_is_text(page: Page) -> None:
+    assert HOSTILE in page.locator("select[name=domain]").inner_text()
+    assert page.locator("b, img").count() == 0
+
+
+def test_larger_runs_are_thinned_evenly(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fire_opd.report.page.trajectories.SHOWN_TOKENS", 12)  # of 24
+    assert [len(row["tokens"]) for row in trajectories(run)["rows"]] == [LENGTHS[0], LENGTHS[-1]]
+
+
+def test_a_page_that_cannot_be_written_is_a_warning(run: Run) -> None:
+    run.path("rounds/1/scores/scores.parquet").unlink()
+    warnings: list[str] = []
+    assert try_page(run, warnings.append) is None
+    [warning] = warnings
+    assert warning.startswith("no page of the run: ")

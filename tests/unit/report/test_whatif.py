@@ -1,0 +1,62 @@
+"""What other methods would do with a round, against what they do."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from fire_opd.cli import app
+from fire_opd.fire.methods import METHODS
+from fire_opd.fire.select import select
+from fire_opd.records import ROLLOUT, SCORE, write_table
+from fire_opd.report.whatif import _rank_correlation, what_if
+from fire_opd.storage import Run
+from tests.unit.fire.test_golden import H_S, H_T, LOG_S, LOG_T, make_spec, make_tables
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Run:
+    found = Run.create(tmp_path / "run", make_spec())
+    for name, table, schema in zip(
+        ("rollouts", "scores"), make_tables(LOG_S, LOG_T, H_S, H_T), (ROLLOUT, SCORE), strict=True
+    ):
+        found.path(f"rounds/1/{name}").mkdir(parents=True)
+        write_table(found.path(f"rounds/1/{name}/{name}.parquet"), table, schema)
+    return found
+
+
+def test_each_method_is_compared_with_the_runs_own(run: Run) -> None:
+    rows = {row["method"]: row for row in what_if(run, 1, list(METHODS))}
+    assert next(iter(rows)) == "fire"
+    assert rows.keys() == METHODS.keys()
+    own = rows["fire"]
+    assert (own["kept"], own["agree"], own["top"]) == (0.8, 1.0, 1.0)
+    assert own["rank"] == pytest.approx(1)
+    assert own["mass"] == pytest.approx(1 - 3.0 / 6.6)  # the third trajectory is filtered
+    assert (rows["opd"]["kept"], rows["opd"]["agree"], rows["opd"]["mass"]) == (1.0, 0.8, 1.0)
+    assert rows["fire_kl"]["kept"] == 0.8
+    assert rows["reverse_kl"]["rank"] is None  # all tokens weigh the same
+    assert rows["tip"]["error"] == "needs scores with divergences"
+    assert "method.models: signed needs a value" in rows["signed"]["error"]
+    assert "set n to 2 or more" in rows["uni_opd"]["error"]
+    for name in rows.keys() - {"tip", "exopd", "signed", "uni_opd"}:
+        row = rows[name]
+        batch, _ = select(*make_tables(LOG_S, LOG_T, H_S, H_T), make_spec(method={"name": name}))
+        assert row["kept"] == np.mean(batch["kept"].to_pylist())
+
+
+def test_ranks_with_ties() -> None:
+    a, b = np.array([1.0, 2.0, 2.0, 3.0]), np.array([1.0, 3.0, 2.0, 4.0])
+    assert _rank_correlation(a, b) == pytest.approx(0.9486833)  # as scipy.stats.spearmanr has it
+    assert _rank_correlation(a, np.ones(4)) is None
+
+
+def test_the_command(run: Run) -> None:
+    arguments = ["whatif", "--run", str(run.folder), "--round", "1", "--methods"]
+    found = CliRunner().invoke(app, [*arguments, "opd,gkd", "--json"])
+    assert [row["method"] for row in json.loads(found.stdout)] == ["fire", "opd", "gkd"]
+    assert "opd" in CliRunner().invoke(app, [*arguments, "opd"]).stdout
+    wrong = CliRunner().invoke(app, [*arguments, "grpo"])
+    assert "there is no grpo" in str(wrong.exception)
