@@ -66,6 +66,16 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByFolder:
     return ByFolder(config, log)
 
 
+@pytest.fixture(autouse=True)
+def own_places() -> Iterator[None]:
+    """A command that a test calls in this process settles its places in the environment: not for the next test."""
+    before = {name: value for name, value in os.environ.items() if name.startswith("FIRE_OPD_")}
+    yield
+    for name in [name for name in os.environ if name.startswith("FIRE_OPD_")]:
+        del os.environ[name]
+    os.environ.update(before)
+
+
 @dataclass(frozen=True)
 class Assets:
     """Untrained student and teachers, 256 training prompts, 20 held-out ones, where a built demo has them."""

@@ -1,5 +1,6 @@
 """Run one job: make each output that is not there yet, and commit it."""
 
+import logging
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -9,6 +10,8 @@ from fire_opd.runtime.failpoints import reach, reaching
 from fire_opd.runtime.tick import Tick
 from fire_opd.stages import Job, Output
 from fire_opd.storage import commit_stage
+
+_LOG = logging.getLogger(__name__)
 
 
 class Engine(Protocol):
@@ -38,8 +41,10 @@ def execute(job: Job, engine: Engine, tick: Tick) -> dict[str, Any]:
         for part in (*job.chunks, job):
             if replace(job, chunk=None).finished(output) or part.finished(output):
                 continue
-            with commit_stage(part.place(output), **part.identity(output)) as writer:
+            started, place = time.monotonic(), part.place(output)
+            with commit_stage(place, **part.identity(output)) as writer:
                 writer.metrics |= engine.make(part, output, writer.path, reaching(f"{stage}.tick", tick))
+            _LOG.info("%s made in %.1f s", place, time.monotonic() - started)
     reach(f"{stage}.done")
     return {"seconds": round(time.monotonic() - begun, 3)}
 

@@ -81,9 +81,14 @@ class System:
         self._answer("DELETE", path, None)
 
     def request(self, method: str, path: str, body: Any) -> httpx.Response:
-        """Ask the API as somebody who is logged in."""
-        login = tuple(self.password.split(":"))
-        return httpx.request(method, f"{self.url}/api{path}", json=body, auth=(login[0], login[1]), timeout=30)
+        """Ask the API as somebody who is logged in, again while it is too busy, as Prefect's own client does."""
+        name, password = self.password.split(":")
+        for _ in range(10):  # SQLite on a busy machine
+            answer = httpx.request(method, f"{self.url}/api{path}", json=body, auth=(name, password), timeout=30)
+            if answer.status_code != httpx.codes.SERVICE_UNAVAILABLE:
+                break
+            time.sleep(1)
+        return answer
 
     @property
     def password(self) -> str:
@@ -91,11 +96,7 @@ class System:
         return self.env["PREFECT_API_AUTH_STRING"]
 
     def _answer(self, method: str, path: str, body: Any) -> Any:
-        for _ in range(10):  # as Prefect's client: SQLite on a busy machine may say 503
-            answer = self.request(method, path, body)
-            if answer.status_code != httpx.codes.SERVICE_UNAVAILABLE:
-                break
-            time.sleep(1)
+        answer = self.request(method, path, body)
         assert answer.status_code < 300, answer.text
         return answer.json() if answer.content else None
 
