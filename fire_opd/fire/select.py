@@ -1,8 +1,7 @@
 """Selection: from rollouts and scores to the batch that training executes, every decision with its reason.
 
 The method of the run ranks trajectories, weights tokens and says what each token's advantage and divergence count
-(method.py); the options of the loss change both
-(options.py).
+(method.py); the options of the loss change both (options.py).
 """
 
 from collections.abc import Mapping

@@ -43,8 +43,7 @@ class Loggers:
     def log_round(self, number: int) -> None:
         """Give a complete round to each tracker that has not had it; a run that goes on repeats nothing."""
         for name in list(self._open):
-            if number > _logged(self._folder(name)):
-                self._guarded(name, partial(self._log, name, number))
+            self._guarded(name, partial(self._log, name, number))
 
     def close(self) -> None:
         """Let each tracker write what it holds."""
@@ -57,8 +56,9 @@ class Loggers:
         self._open[name] = import_module(f"fire_opd.loggers.{name}_logger").open_logger(self._run, folder)
 
     def _log(self, name: str, number: int) -> None:
-        self._open[name].log(round_to_log(self._run, number))
-        (self._folder(name) / _DONE).write_text(str(number))
+        if number > _logged(self._folder(name)):
+            self._open[name].log(round_to_log(self._run, number))
+            (self._folder(name) / _DONE).write_text(str(number))
 
     def _folder(self, name: str) -> Path:
         return self._run.path(f"{FOLDER}/{name}")

@@ -3,7 +3,7 @@
 from fire_opd.prompts.check import check_prompt_set
 from fire_opd.prompts.columns import Columns
 from fire_opd.prompts.files import bare_name, is_beside, local_files, set_digest, shard_name
-from fire_opd.prompts.order import round_prompts
+from fire_opd.prompts.order import round_prompts, wraps
 from fire_opd.prompts.prepare import prepare_prompts
 from fire_opd.prompts.problems import Problems
 from fire_opd.prompts.publish import PromptSet, claim_prompts, claimed, find_prompts, publish_prompts, published_prompts
@@ -28,4 +28,5 @@ __all__ = [
     "round_prompts",
     "set_digest",
     "shard_name",
+    "wraps",
 ]

@@ -7,7 +7,7 @@ import numpy as np
 from fire_opd.runtime.seeds import derive_seed
 
 
-def round_prompts(fingerprints: Sequence[str], seed: int, start: int, count: int) -> tuple[list[int], bool]:
+def round_prompts(fingerprints: Sequence[str], seed: int, start: int, count: int) -> list[int]:
     """Indices of `count` prompts from position `start` on, counted over all epochs.
 
     Args:
@@ -17,7 +17,7 @@ def round_prompts(fingerprints: Sequence[str], seed: int, start: int, count: int
         count: prompts that this round takes.
 
     Returns:
-        Indices into `fingerprints`, and whether the round reaches into an epoch after the one it starts in.
+        Indices into `fingerprints`.
     """
     size = len(fingerprints)
     by_fingerprint = sorted(range(size), key=lambda i: (fingerprints[i], i))
@@ -29,4 +29,9 @@ def round_prompts(fingerprints: Sequence[str], seed: int, start: int, count: int
         taken = order[within : within + count - len(indices)]
         indices += [by_fingerprint[i] for i in taken]
         position += len(taken)
-    return indices, (start + count - 1) // size > start // size
+    return indices
+
+
+def wraps(size: int, start: int, count: int) -> bool:
+    """Whether `count` prompts from position `start` on reach into a later epoch of a set of `size` prompts."""
+    return (start + count - 1) // size > start // size

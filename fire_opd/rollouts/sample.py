@@ -10,13 +10,14 @@ import pyarrow.parquet as pq
 
 from fire_opd.fire.ragged import flatten
 from fire_opd.generation import Request
-from fire_opd.prompts import round_prompts
+from fire_opd.prompts import round_prompts, wraps
 from fire_opd.records import PROMPT, ROLLOUT, read_table, write_table
 from fire_opd.rollouts.engine import Sampler
 from fire_opd.runtime.seeds import derive_seed
 from fire_opd.runtime.tick import Tick
 from fire_opd.spec import RunSpec
 
+_FILE = "prompts.parquet"
 _COLUMNS = ["prompt", "domain", "teacher", "prompt_ids"]
 
 
@@ -40,7 +41,7 @@ def sample_rows(sampler: Sampler, spec: RunSpec, prompts: Path, number: int, row
     sampling, n = spec.sampling, spec.sampling.n
     seen: Counter[str] = Counter()
     ids, requests = [], []
-    for row in _round_rows(spec, prompts, number)[0]:
+    for row in _round_rows(spec, prompts, number):
         for sample in range(seen[row["prompt"]], seen[row["prompt"]] + n):  # a prompt may come twice when epochs meet
             seed = derive_seed(spec.seed, number, row["prompt"], sample)
             ids.append((row, sample))
@@ -70,16 +71,23 @@ def write_rollouts(table: pa.Table, spec: RunSpec, prompts: Path, out: Path, num
     Returns:
         counts and means for the manifest.
     """
-    rows, wrapped = _round_rows(spec, prompts, number)
+    start, count = _position(spec, number)
     write_table(out / "rollouts.parquet", table, ROLLOUT)
-    return {"prompts": len(rows), "wrapped": wrapped, **_metrics(table)}
+    size = pq.read_metadata(prompts / _FILE).num_rows
+    return {"prompts": count, "wrapped": wraps(size, start, count), **_metrics(table)}
 
 
-def _round_rows(spec: RunSpec, prompts: Path, number: int) -> tuple[list[dict[str, Any]], bool]:
-    """The round's prompts in order, and whether an epoch ended within it. Holds one row group of the file at a time."""
-    file, count = prompts / "prompts.parquet", spec.rounds.rollouts // spec.sampling.n
+def _position(spec: RunSpec, number: int) -> tuple[int, int]:
+    """How many prompts earlier rounds took, and how many this one takes."""
+    count = spec.rounds.rollouts // spec.sampling.n
+    return (number - 1) * count, count
+
+
+def _round_rows(spec: RunSpec, prompts: Path, number: int) -> list[dict[str, Any]]:
+    """The round's prompts in order. Holds one row group of the file at a time."""
+    file = prompts / _FILE
     fingerprints = read_table(file, PROMPT, ["prompt"])["prompt"].to_pylist()
-    indices, wrapped = round_prompts(fingerprints, spec.seed, (number - 1) * count, count)
+    indices = round_prompts(fingerprints, spec.seed, *_position(spec, number))
     found: dict[int, dict[str, Any]] = {}
     wanted = np.unique(indices)
     parquet, start = pq.ParquetFile(file), 0
@@ -90,7 +98,7 @@ def _round_rows(spec: RunSpec, prompts: Path, number: int) -> tuple[list[dict[st
             rows = parquet.read_row_group(group, columns=_COLUMNS).take(here - start).to_pylist()
             found.update(zip(here.tolist(), rows, strict=True))
         start = end
-    return [found[index] for index in indices], wrapped
+    return [found[index] for index in indices]
 
 
 def _metrics(table: pa.Table) -> dict[str, Any]:

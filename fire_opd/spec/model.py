@@ -1,20 +1,19 @@
 """The specification of a run. Class defaults are the recipe of arXiv 2606.02684; presets are YAML files beside it.
 
 Every field is a plain value, a list or a nested model (no unions of models), so that a form can show all of it.
-Contradictions are refused here, before any engine starts; what needs files is in `fire_opd.checks`.
+Contradictions are refused before any engine starts (contradictions.py); what needs files is in `fire_opd.checks`.
 """
 
 import datetime
-import re
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
 from fire_opd.spec.adapter import AdapterSpec
+from fire_opd.spec.contradictions import contradictions
 from fire_opd.spec.loggers import LoggersSpec
-from fire_opd.spec.method import FILTERED, FIRST_STUDENT, MethodSpec, ScoreColumn, fill_by_method
+from fire_opd.spec.method import MethodSpec, ScoreColumn, fill_by_method
 from fire_opd.spec.part import Part
-from fire_opd.spec.placement import unusable
 from fire_opd.spec.rules import RulesSpec
 
 Device = Literal["cpu", "cuda"]
@@ -293,7 +292,7 @@ class RunSpec(Part):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        for problem in _contradictions(self):
+        for problem in contradictions(self):
             raise ValueError(problem)
         return self
 
@@ -314,96 +313,6 @@ class RunSpec(Part):
     def total_updates(self) -> int:
         """Optimiser steps over which the learning-rate schedule runs."""
         return self.train.total_updates or self.rounds.count * self.rounds.updates
-
-
-def _contradictions(spec: RunSpec) -> list[str]:
-    found = []
-    if spec.rounds.rollouts % spec.sampling.n:
-        found.append(
-            f"rounds.rollouts ({spec.rounds.rollouts}) must be a multiple of sampling.n ({spec.sampling.n}): "
-            "a round takes whole prompts"
-        )
-    if spec.sampling.temperature != 1:
-        found.append(
-            f"sampling.temperature = {spec.sampling.temperature}: scores, ratios and the engine's log-probs are of the "
-            "untempered distribution, so rollouts must be sampled at 1"
-        )
-    if spec.sampling.top_p < 1 and spec.loss.tis_cap is not None:
-        found.append(
-            f"sampling.top_p = {spec.sampling.top_p} with loss.tis_cap: importance ratios are undefined on a truncated "
-            "distribution; set top_p to 1 or leave tis_cap empty"
-        )
-    found += [
-        f"evaluation.{name} = {getattr(spec.evaluation, name)} with evaluation.grader = none: the reverse KL is "
-        f"measured on answers drawn from the student itself; set it to {wanted}"
-        for name, wanted in (("temperature", 1.0), ("greedy", False))
-        if not spec.evaluation.graded and getattr(spec.evaluation, name) != wanted
-    ]
-    given = {
-        "filter.percentile": spec.filter.percentile,
-        "weights.alpha": spec.weights.alpha,
-        "weights.beta": spec.weights.beta,
-    }
-    found += [
-        f"{field} = {value} with method.name = {spec.method.name}, which takes all trajectories and tokens alike; use "
-        f"one of {', '.join(FILTERED)}, or leave it out"
-        for field, value in given.items()
-        if value and spec.method.name not in FILTERED
-    ]
-    if spec.method.name == "uni_opd" and (spec.sampling.n == 1 or not spec.evaluation.graded):
-        found.append(
-            f"method.name = uni_opd with sampling.n = {spec.sampling.n}, evaluation.grader = {spec.evaluation.grader}: "
-            "it compares right and wrong rollouts of one prompt; set n to 2 or more and a grader that grades"
-        )
-    models = spec.method.models or {}
-    if unknown := sorted(models.keys() - {*spec.teachers, FIRST_STUDENT}):
-        found.append(f"method.models: no {unknown}; there are {[*spec.teachers, FIRST_STUDENT]}")
-    if models and FIRST_STUDENT in spec.teachers:
-        found.append(f"teachers: {FIRST_STUDENT!r} is the student before training in method.models; rename the teacher")
-    if spec.rounds.updates > spec.rounds.rollouts:
-        found.append(f"rounds.updates ({spec.rounds.updates}) exceeds rounds.rollouts ({spec.rounds.rollouts})")
-    for name, part in (("filter", spec.filter), ("weights", spec.weights)):
-        if (part.scope == "micro_batch") != (part.micro_batch is not None):
-            found.append(f"{name}.micro_batch is given exactly when {name}.scope is micro_batch (scope: {part.scope})")
-    found += unusable(spec)
-    found += [
-        f"placement.{role}.mode = sleep moves GPU memory to the host; on a CPU use resident, or cold to free memory"
-        for role in ("sampler", "scorer", "trainer")
-        if getattr(spec.placement, role).mode == "sleep" and spec.placement.device == "cpu"
-    ]
-    found += [
-        f"{field}.attention = flash_attention_2 needs placement.device cuda; on a CPU use auto"
-        for field, model in {"student": spec.student, **{f"teachers.{n}": t for n, t in spec.teachers.items()}}.items()
-        if model.attention == "flash_attention_2" and spec.placement.device == "cpu"
-    ]
-    if spec.placement.sampler.mode == "sleep" and spec.student.adapted:
-        found.append("placement.sampler.mode = sleep with student.adapter: not supported; use resident or cold")
-    if spec.placement.trainer.mode == "sleep" and spec.train.zero not in (1, 2):
-        found.append(
-            "placement.trainer.mode = sleep needs train.zero 1 or 2: DeepSpeed offloads no plain optimiser, and at "
-            "ZeRO 3 only its own fused Adam; use cold"
-        )
-    percentile, scope = spec.filter.percentile, spec.filter.micro_batch or spec.rounds.rollouts
-    if percentile and scope * percentile < 100:
-        found.append(
-            f"filter.percentile = {percentile} over a scope of {scope} rollouts selects less than one trajectory; "
-            f"use a scope of at least {-(-100 // percentile)}, or percentile 0 to keep all"
-        )
-    if spec.train.warmup_updates > spec.total_updates:
-        found.append(f"train.warmup_updates ({spec.train.warmup_updates}) exceeds the {spec.total_updates} updates")
-    if sum(not teacher.domains for teacher in spec.teachers.values()) > 1:
-        found.append("teachers: more than one teacher has no `domains`; only one may serve all other prompts")
-    found += [
-        f"teachers: {name!r}: expected letters, digits, `.`, `-` and `_`, for it names folders and stands in commands"
-        for name in spec.teachers
-        if not re.fullmatch("[A-Za-z0-9_][A-Za-z0-9._-]*", name)
-    ]
-    claimed = [domain for teacher in spec.teachers.values() for domain in teacher.domains]
-    found += [
-        f"teachers: domain {d!r} has more than one teacher"
-        for d in sorted({d for d in claimed if claimed.count(d) > 1})
-    ]
-    return found
 
 
 FieldPath = Annotated[str, "dotted path of a field of RunSpec, such as filter.percentile"]

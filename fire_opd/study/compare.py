@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+from mpmath import betainc
 from numpy.typing import NDArray
 
 from fire_opd.errors import ArtifactError
@@ -88,18 +89,8 @@ def paired_t(difference_SP: NDArray[np.float64]) -> float:
 
 
 def student_tail(t: float, freedom: int) -> float:
-    """P(|T| ≥ t) of Student's distribution, by the finite series for whole degrees of freedom.
-
-    Abramowitz and Stegun, Handbook of Mathematical Functions, 26.7.3 and 26.7.4.
-    """
-    angle = math.atan(t / math.sqrt(freedom))
-    odd = freedom % 2
-    term, total = math.cos(angle) ** odd, 0.0
-    for power in range(odd, freedom - 1, 2):
-        total += term
-        term *= (power + 1) / (power + 2) * math.cos(angle) ** 2
-    inside = math.sin(angle) * total
-    return max(0.0, 1 - (2 / math.pi * (angle + inside) if odd else inside))
+    """P(|T| ≥ t) of Student's distribution: the regularised incomplete beta function."""
+    return float(betainc(freedom / 2, 0.5, 0, freedom / (freedom + t * t), regularized=True))
 
 
 def holm(values: Sequence[float]) -> list[float]:

@@ -125,6 +125,17 @@ def test_one_that_fails_is_left_alone_and_the_others_go_on(run: Run) -> None:
     assert run.path("loggers/tensorboard/logged").read_text() == "1"
 
 
+def test_a_damaged_note_of_what_was_logged_stops_its_tracker_only(run: Run) -> None:
+    warnings: list[str] = []
+    loggers = Loggers(run, warnings.append)
+    loggers.log_round(0)
+    run.path("loggers/mlflow/logged").write_text("")
+    loggers.log_round(1)
+    loggers.close()
+    assert [warning.partition(":")[0] for warning in warnings] == ["logger mlflow"]
+    assert run.path("loggers/tensorboard/logged").read_text() == "1"
+
+
 def test_a_library_that_is_not_there_is_named_before_the_start(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     check_machine(run.spec)
     monkeypatch.setattr("fire_opd.checks.machine.find_spec", lambda name: None)

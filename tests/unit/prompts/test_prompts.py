@@ -12,7 +12,7 @@ import pytest
 from transformers import AutoTokenizer
 
 from fire_opd.errors import PromptError
-from fire_opd.prompts import Problems, prepare_prompts, read_prompts, round_prompts
+from fire_opd.prompts import Problems, prepare_prompts, read_prompts, round_prompts, wraps
 from fire_opd.prompts.render import Renderer
 from fire_opd.records import PROMPT, read_table
 from fire_opd.runtime.tick import no_tick
@@ -170,14 +170,13 @@ def read_one(text: str) -> Any:
 
 def test_rounds_walk_through_permutations_of_the_set() -> None:
     names = [f"{i:016x}" for i in range(10)]
-    first, wrapped = round_prompts(names, 0, 0, 6)
-    second, reaches = round_prompts(names, 0, 6, 6)
-    assert (wrapped, reaches) == (False, True)
+    first, second = round_prompts(names, 0, 0, 6), round_prompts(names, 0, 6, 6)
+    assert (wraps(10, 0, 6), wraps(10, 6, 6)) == (False, True)
     assert sorted(first + second[:4]) == list(range(10))
-    assert round_prompts(names, 0, 0, 12)[0] == first + second
+    assert round_prompts(names, 0, 0, 12) == first + second
     reordered = names[::-1]
-    assert [reordered[i] for i in round_prompts(reordered, 0, 0, 6)[0]] == [names[i] for i in first]
-    assert round_prompts(names, 1, 0, 6)[0] != first
+    assert [reordered[i] for i in round_prompts(reordered, 0, 0, 6)] == [names[i] for i in first]
+    assert round_prompts(names, 1, 0, 6) != first
 
 
 @pytest.mark.parametrize("lines", [100_000, pytest.param(1_000_000, marks=pytest.mark.full)])

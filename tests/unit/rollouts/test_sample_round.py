@@ -57,7 +57,7 @@ def rollouts(in_vllm, models, spec, prompts, tmp_path):
 def test_rows_follow_the_order_of_the_round(rollouts):
     metrics, file = rollouts(1)
     table = read_table(file, ROLLOUT)
-    indices, _ = round_prompts(FINGERPRINTS, 5, 0, ROLLOUTS // N)
+    indices = round_prompts(FINGERPRINTS, 5, 0, ROLLOUTS // N)
     assert table["prompt"].to_pylist() == [FINGERPRINTS[i] for i in indices for _ in range(N)]
     assert table["sample"].to_pylist() == [0, 1] * (ROLLOUTS // N)
     assert set(table["round"].to_pylist()) == {1}

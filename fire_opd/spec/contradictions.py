@@ -1,0 +1,122 @@
+"""What a spec says that cannot be true together, told before anything starts."""
+
+import re
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from fire_opd.spec.method import FILTERED, FIRST_STUDENT
+from fire_opd.spec.placement import unusable
+
+if TYPE_CHECKING:
+    from fire_opd.spec.model import RunSpec
+
+
+def contradictions(spec: "RunSpec") -> Iterator[str]:
+    """Each contradiction as one line: the fields, what they say, and what to do."""
+    for part in (_sampling, _evaluation, _method, _rounds, unusable, _modes, _teachers):
+        yield from part(spec)
+
+
+def _sampling(spec: "RunSpec") -> Iterator[str]:
+    sampling = spec.sampling
+    if spec.rounds.rollouts % sampling.n:
+        yield (
+            f"rounds.rollouts ({spec.rounds.rollouts}) must be a multiple of sampling.n ({sampling.n}): "
+            "a round takes whole prompts"
+        )
+    if sampling.temperature != 1:
+        yield (
+            f"sampling.temperature = {sampling.temperature}: scores, ratios and the engine's log-probs are of the "
+            "untempered distribution, so rollouts must be sampled at 1"
+        )
+    if sampling.top_p < 1 and spec.loss.tis_cap is not None:
+        yield (
+            f"sampling.top_p = {sampling.top_p} with loss.tis_cap: importance ratios are undefined on a truncated "
+            "distribution; set top_p to 1 or leave tis_cap empty"
+        )
+
+
+def _evaluation(spec: "RunSpec") -> Iterator[str]:
+    for name, wanted in (("temperature", 1.0), ("greedy", False)):
+        if not spec.evaluation.graded and (value := getattr(spec.evaluation, name)) != wanted:
+            yield (
+                f"evaluation.{name} = {value} with evaluation.grader = none: the reverse KL is "
+                f"measured on answers drawn from the student itself; set it to {wanted}"
+            )
+
+
+def _method(spec: "RunSpec") -> Iterator[str]:
+    given = {
+        "filter.percentile": spec.filter.percentile,
+        "weights.alpha": spec.weights.alpha,
+        "weights.beta": spec.weights.beta,
+    }
+    for field, value in given.items():
+        if value and spec.method.name not in FILTERED:
+            yield (
+                f"{field} = {value} with method.name = {spec.method.name}, which takes all trajectories and tokens "
+                f"alike; use one of {', '.join(FILTERED)}, or leave it out"
+            )
+    if spec.method.name == "uni_opd" and (spec.sampling.n == 1 or not spec.evaluation.graded):
+        yield (
+            f"method.name = uni_opd with sampling.n = {spec.sampling.n}, evaluation.grader = {spec.evaluation.grader}: "
+            "it compares right and wrong rollouts of one prompt; set n to 2 or more and a grader that grades"
+        )
+    models = spec.method.models or {}
+    if unknown := sorted(models.keys() - {*spec.teachers, FIRST_STUDENT}):
+        yield f"method.models: no {unknown}; there are {[*spec.teachers, FIRST_STUDENT]}"
+    if models and FIRST_STUDENT in spec.teachers:
+        yield f"teachers: {FIRST_STUDENT!r} is the student before training in method.models; rename the teacher"
+
+
+def _rounds(spec: "RunSpec") -> Iterator[str]:
+    rounds, train = spec.rounds, spec.train
+    if rounds.updates > rounds.rollouts:
+        yield f"rounds.updates ({rounds.updates}) exceeds rounds.rollouts ({rounds.rollouts})"
+    if train.warmup_updates > spec.total_updates:
+        yield f"train.warmup_updates ({train.warmup_updates}) exceeds the {spec.total_updates} updates"
+    for name, part in (("filter", spec.filter), ("weights", spec.weights)):
+        if (part.scope == "micro_batch") != (part.micro_batch is not None):
+            yield f"{name}.micro_batch is given exactly when {name}.scope is micro_batch (scope: {part.scope})"
+    percentile, scope = spec.filter.percentile, spec.filter.micro_batch or rounds.rollouts
+    if percentile and scope * percentile < 100:
+        yield (
+            f"filter.percentile = {percentile} over a scope of {scope} rollouts selects less than one trajectory; "
+            f"use a scope of at least {-(-100 // percentile)}, or percentile 0 to keep all"
+        )
+
+
+def _modes(spec: "RunSpec") -> Iterator[str]:
+    """What the models' parts cannot do where they are placed."""
+    place = spec.placement
+    for role in ("sampler", "scorer", "trainer"):
+        if getattr(place, role).mode == "sleep" and place.device == "cpu":
+            yield (
+                f"placement.{role}.mode = sleep moves GPU memory to the host; on a CPU use resident, or cold to free "
+                "memory"
+            )
+    models = {"student": spec.student, **{f"teachers.{name}": teacher for name, teacher in spec.teachers.items()}}
+    for field, model in models.items():
+        if model.attention == "flash_attention_2" and place.device == "cpu":
+            yield f"{field}.attention = flash_attention_2 needs placement.device cuda; on a CPU use auto"
+    if place.sampler.mode == "sleep" and spec.student.adapted:
+        yield "placement.sampler.mode = sleep with student.adapter: not supported; use resident or cold"
+    if place.trainer.mode == "sleep" and spec.train.zero not in (1, 2):
+        yield (
+            "placement.trainer.mode = sleep needs train.zero 1 or 2: DeepSpeed offloads no plain optimiser, and at "
+            "ZeRO 3 only its own fused Adam; use cold"
+        )
+
+
+def _teachers(spec: "RunSpec") -> Iterator[str]:
+    if sum(not teacher.domains for teacher in spec.teachers.values()) > 1:
+        yield "teachers: more than one teacher has no `domains`; only one may serve all other prompts"
+    for name in spec.teachers:
+        if not re.fullmatch("[A-Za-z0-9_][A-Za-z0-9._-]*", name):
+            yield (
+                f"teachers: {name!r}: expected letters, digits, `.`, `-` and `_`, for it names folders and stands in "
+                "commands"
+            )
+    claimed = [domain for teacher in spec.teachers.values() for domain in teacher.domains]
+    for domain in sorted({domain for domain in claimed if claimed.count(domain) > 1}):
+        yield f"teachers: domain {domain!r} has more than one teacher"
