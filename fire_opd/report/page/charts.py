@@ -5,6 +5,7 @@ from datetime import datetime
 from typing import Any
 
 from fire_opd.evaluation.figure import figure_of
+from fire_opd.fire.ragged import flatten
 from fire_opd.records import BATCH, read_table
 from fire_opd.report.picture import plain
 from fire_opd.runtime.ledger import read_attempts
@@ -12,7 +13,8 @@ from fire_opd.stages import STAGES
 from fire_opd.storage import Run
 
 # Okabe and Ito's colours, which most people can tell apart.
-COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#999999", "#f0e442")
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#999999", "#f0e442", "#7a4b2a", "#6a3d9a")
+_FAILED = "#e3120b"  # seen on white and on black
 
 
 def curves(run: Run, summary: dict[str, Any]) -> str:
@@ -43,9 +45,10 @@ def weights(run: Run) -> str:
     sheet, (axes,) = _sheet(9, 2.2, 1)
     batches = sorted(run.path("rounds").glob("*/batch/batch.parquet"), key=lambda file: int(file.parts[-3]))
     for place, file in enumerate(batches, 1):
-        table = read_table(file, BATCH, ["weights"])["weights"].combine_chunks().flatten().to_numpy()
-        if len(table):
-            axes.hist(table, 60, (0, 3), histtype="step", color=COLOURS[0], alpha=place / len(batches), density=True)
+        batch = read_table(file, BATCH, ["kept", "weights"])
+        found = flatten(batch.filter(batch["kept"])["weights"])[0]
+        if len(found):
+            axes.hist(found, bins=60, histtype="step", color=COLOURS[0], alpha=place / len(batches), density=True)
     axes.set_title("weights of kept tokens, a line a round, the last one darkest", fontsize=9)
     return _svg(sheet)
 
@@ -66,13 +69,13 @@ def lanes(run: Run) -> str:
         for role, stage, attempt in attempts:
             start = (datetime.fromisoformat(attempt["started"]) - begun).total_seconds()
             colour = COLOURS[stages.index(stage) % len(COLOURS)]
-            edge = "black" if attempt["outcome"] != "done" else "none"
-            axes.barh(roles.index(role), attempt["seconds"], left=start, color=colour, edgecolor=edge, height=0.7)
+            edge = {"edgecolor": _FAILED, "linewidth": 2} if attempt["outcome"] != "done" else {}
+            axes.barh(roles.index(role), attempt["seconds"], left=start, color=colour, height=0.7, **edge)
         axes.set_yticks(range(len(roles)), roles)
         for stage in stages:
             axes.bar(0, 0, color=COLOURS[stages.index(stage) % len(COLOURS)], label=stage)
         axes.legend(fontsize=7, ncols=len(stages), loc="upper center", bbox_to_anchor=(0.5, -0.15))
-    axes.set_title("seconds since the start, by role; what failed has an edge", fontsize=9)
+    axes.set_title("seconds since the start, by role; what failed has a red edge", fontsize=9)
     return _svg(sheet)
 
 

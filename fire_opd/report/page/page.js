@@ -3,7 +3,8 @@
 const { numbers, rows } = JSON.parse(document.getElementById("data").textContent);
 const form = document.querySelector("form"), list = document.getElementById("list");
 const shown = document.getElementById("shown"), legend = document.getElementById("legend");
-let found = [], at = -1;
+const told = document.getElementById("numbers");
+let found = [], at = -1, token = -1, only = "";
 
 const state = (row) => (row.kept ? "kept" : "dropped: " + (row.reason ?? "by selection"));
 const score = numbers.indexOf("teacher log-prob");
@@ -27,6 +28,8 @@ function matches(row) {
   return (!wanted("round") || String(row.round) === wanted("round"))
     && (!wanted("domain") || row.domain === wanted("domain"))
     && (!wanted("teacher") || row.teacher === wanted("teacher"))
+    && (!wanted("ended") || row.ended === wanted("ended"))
+    && (!only || row.prompt === only)
     && (!wanted("chosen") || state(row) === wanted("chosen"))
     && (!wanted("search") || (row.prompt + row.tokens.join("")).includes(wanted("search")));
 }
@@ -49,8 +52,9 @@ function refresh() {
 function show(place) {
   list.children[at]?.setAttribute("aria-selected", "false");
   at = place;
+  token = -1;
   shown.replaceChildren();
-  legend.textContent = "";
+  legend.textContent = told.textContent = "";
   if (at < 0) {
     element("p", "no trajectory is like that", shown);
     return;
@@ -58,19 +62,25 @@ function show(place) {
   list.children[at].setAttribute("aria-selected", "true");
   list.children[at].scrollIntoView({ block: "nearest" });
   const row = found[at];
-  element("p", `round ${row.round}, domain ${row.domain}, teacher ${row.teacher}, ended by ${row.finish}, ${state(row)}; `
-    + `filter score ${row.filter_score}, threshold ${row.threshold}`, shown);
+  element("p", `round ${row.round}, domain ${row.domain}, teacher ${row.teacher}, ended ${row.ended}, ${state(row)}; `
+    + `filter score ${row.filter_score ?? "–"}, threshold ${row.threshold ?? "–"}`, shown);
   element("pre", row.prompt, shown, "prompt");
   paint(row, element("pre", "", shown, "answer"));
 }
 
+const about = (row, place) => numbers.map((name, n) => `${name}: ${row.values[n][place] ?? "–"}`);
+
 function paint(row, answer) {
   const colour = numbers.indexOf(form.elements.colour.value), values = row.values[colour] ?? [];
   const largest = Math.max(1e-9, ...values.map((value) => Math.abs(value ?? 0)));
-  row.tokens.forEach((token, place) => {
-    const made = element("span", token, answer, "token"), value = values[place] ?? 0;
-    made.title = numbers.map((name, n) => `${name}: ${row.values[n][place] ?? "–"}`).join("\n");
+  row.tokens.forEach((text, place) => {
+    const made = element("span", text || "▯", answer, "token"), value = values[place] ?? 0;
+    made.title = about(row, place).join("\n");
     made.tabIndex = -1;
+    made.addEventListener("focus", () => {
+      token = place;
+      told.textContent = about(row, place).join(" · ");
+    });
     made.style.backgroundColor = `rgba(var(--${value < 0 ? "cold" : "hot"}), ${(0.75 * Math.abs(value)) / largest})`;
   });
   legend.textContent = `${numbers[colour]}: orange above zero, blue below; the strongest is ${largest.toPrecision(3)}`;
@@ -81,14 +91,20 @@ offer("round", distinct((row) => row.round), "all");
 offer("domain", distinct((row) => row.domain), "all");
 offer("teacher", distinct((row) => row.teacher), "all");
 offer("chosen", distinct(state), "all");
+offer("ended", distinct((row) => row.ended), "all");
 offer("colour", numbers);
 form.addEventListener("submit", (event) => event.preventDefault());
+form.elements.same.addEventListener("input", () => {
+  only = form.elements.same.checked && at >= 0 ? found[at].prompt : "";
+  if (only) form.elements.round.value = "";
+});
 for (const control of form.elements) {
   control.addEventListener("input", () => (control.name === "colour" ? show(at) : refresh()));
 }
 document.addEventListener("keydown", (event) => {
-  const step = { j: 1, k: -1 }[event.key];
-  if (!step || event.target.matches("input, select") || !found.length) return;
-  show(Math.min(found.length - 1, Math.max(0, at + step)));
+  const step = { j: 1, k: -1, l: 1, h: -1 }[event.key], within = (place, count) => Math.min(count - 1, Math.max(0, place));
+  if (!step || event.ctrlKey || event.metaKey || event.altKey || event.target.matches("input, select") || !found.length) return;
+  if ("jk".includes(event.key)) show(within(at + step, found.length));
+  else shown.querySelectorAll(".token")[within(token + step, found[at].tokens.length)]?.focus();
 });
 refresh();

@@ -13,6 +13,7 @@ from typing import Any
 
 from fire_opd.evaluation.figure import figure_of
 from fire_opd.report.figures import summarize
+from fire_opd.report.page.answers import SHOWN_PROMPTS, answers, difference
 from fire_opd.report.page.charts import curves, lanes, weights
 from fire_opd.report.page.trajectories import SHOWN_TOKENS, trajectories
 from fire_opd.storage import Run
@@ -29,19 +30,23 @@ def write_page(run: Run) -> Path:
     from jinja2 import Environment
 
     summary, shown = summarize(run), trajectories(run)
+    last = max((figures["round"] for figures in summary["rounds"]), default=0)
     file = run.path(PAGE)
     file.parent.mkdir(exist_ok=True)
     template = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string(_resource("page.html"))
     page = template.render(
         run=run,
         summary=summary,
-        headline=_headline(run, summary),
+        headline=_headline(run, summary, last),
+        difference=difference(run, last) if last else "",
+        answers=answers(run, last) if last else [],
         rounds=[_row(run, figures) for figures in summary["rounds"]],
         charts={"curves": curves(run, summary), "lanes": lanes(run), "weights": weights(run)},
         style=_resource("page.css"),
         script=_resource("page.js"),
         data=_for_script(shown),
         rule=f"at most {SHOWN_TOKENS:,} tokens, taken evenly from all rounds",
+        answers_rule=f"at most {SHOWN_PROMPTS} prompts, taken evenly; what changed between right and wrong comes first",
     )
     file.write_text(page, encoding="utf-8")
     return file
@@ -56,14 +61,17 @@ def try_page(run: Run, warn: Callable[[str], None]) -> Path | None:
         return None
 
 
-def _headline(run: Run, summary: dict[str, Any]) -> str:
+def _headline(run: Run, summary: dict[str, Any], last: int) -> str:
     """Before and after, in words."""
     figure, rounds = figure_of(run.spec.evaluation), summary["rounds"]
     if not rounds:
         return "no round is complete yet"
-    first, last = rounds[0]["held_out"]["value"], rounds[-1]["held_out"]["value"]
-    best = f", best after round {summary['best_round']}" if summary["best_round"] not in (None, len(rounds) - 1) else ""
-    return f"{figure.name}: {figure.show(first)} before, {figure.show(last)} after {len(rounds) - 1} rounds{best}"
+    before = f"{figure.name}: {figure.show(rounds[0]['held_out']['value'])} before"
+    if not last:
+        return before
+    best = f", best after round {summary['best_round']}" if summary["best_round"] not in (None, last) else ""
+    count = "1 round" if last == 1 else f"{last} rounds"
+    return f"{before}, {figure.show(rounds[-1]['held_out']['value'])} after {count}{best}"
 
 
 def _row(run: Run, figures: dict[str, Any]) -> dict[str, str]:

@@ -1,12 +1,15 @@
 """What the browser of trajectories shows: tokens with their numbers, and what selection made of them."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
+from fire_opd.fire.loops import loops
+from fire_opd.fire.ragged import flatten
 from fire_opd.records import BATCH, ROLLOUT, SCORE, read_table
+from fire_opd.report.page.texts import Texts, texts_of
 from fire_opd.stages import ROUND, Job
 from fire_opd.storage import Run
 from fire_opd.storage.manifest import MANIFEST
@@ -21,6 +24,7 @@ NUMBERS = {  # of each token: name on the page, and its column
     "teacher entropy": "teacher_entropies",
     "student entropy": "student_entropies",
 }
+_ENDED = {"stop": "by itself", "length": "at max_tokens"}
 _ABOUT = ("domain", "teacher", "prompt_ids", "response_ids", "finish_reason")
 _SIGNIFICANT = 4
 
@@ -32,7 +36,7 @@ def trajectories(run: Run) -> dict[str, Any]:
         `numbers`, their names; `rows`, one a trajectory, with `tokens` as pieces of text and `values` by number.
     """
     rounds = [n for n in range(1, run.spec.rounds.count + 1) if _is_trained(run, n)]
-    show = _pieces(run)
+    show = texts_of(run)
     rows = [row for n in rounds for row in _round(run, n, SHOWN_TOKENS // len(rounds), show)]
     return {"numbers": list(NUMBERS), "rows": rows}
 
@@ -43,24 +47,26 @@ def _is_trained(run: Run, number: int) -> bool:
     return (Job(run, select, number).directory(select.outputs[-1].directory) / MANIFEST).is_file()
 
 
-def _round(run: Run, number: int, budget: int, show: Callable[[int], str]) -> Iterator[dict[str, Any]]:
+def _round(run: Run, number: int, budget: int, show: Texts) -> Iterator[dict[str, Any]]:
     folder = run.path(f"rounds/{number}")
     rollouts = read_table(folder / "rollouts" / "rollouts.parquet", ROLLOUT, _ABOUT)
     scores = read_table(folder / "scores" / "scores.parquet", SCORE, [c for c in NUMBERS.values() if c in SCORE.names])
     batch = read_table(folder / "batch" / "batch.parquet", BATCH, ["kept", "reason", "filter_score", "threshold"])
     weights = read_table(folder / "batch" / "batch.parquet", BATCH, [c for c in NUMBERS.values() if c in BATCH.names])
-    lengths = np.array([len(ids) for ids in rollouts["response_ids"]])
-    for place in _evenly(lengths, budget):
+    tokens_T, offsets = flatten(rollouts["response_ids"])
+    looping = loops(tokens_T, offsets)
+    for place in _evenly(np.diff(offsets), budget):
         about, chosen = _at(rollouts, place), _at(batch, place)
         columns = {**_at(scores, place), **_at(weights, place)}
+        prompt, tokens = show(about["prompt_ids"], about["response_ids"])
         yield {
             "round": number,
-            "prompt": "".join(map(show, about["prompt_ids"])),
+            "prompt": prompt,
             "domain": about["domain"],
             "teacher": about["teacher"],
-            "finish": about["finish_reason"],
+            "ended": "in a loop" if looping[place] else _ENDED.get(about["finish_reason"], about["finish_reason"]),
             **{name: _short(value) for name, value in chosen.items()},
-            "tokens": [show(token) for token in about["response_ids"]],
+            "tokens": tokens,
             "values": [[_short(value) for value in columns[name] or ()] for name in NUMBERS.values()],
         }
 
@@ -84,23 +90,3 @@ def _short(value: Any) -> Any:
     if not isinstance(value, float):
         return value
     return float(f"{value:.{_SIGNIFICANT}g}") if np.isfinite(value) else None
-
-
-def _pieces(run: Run) -> Callable[[int], str]:
-    """The text of one token; a part of a character shows as such. Its number where no tokenizer is at hand."""
-    from tokenizers import Tokenizer
-
-    for folder in (run.path("rounds/0/checkpoint"), run.spec.student.path):
-        try:
-            tokenizer = Tokenizer.from_file(f"{folder}/tokenizer.json")
-        except Exception:  # the library raises nothing more special
-            continue
-        known: dict[int, str] = {}
-
-        def show(token: int, tokenizer: Any = tokenizer, known: dict[int, str] = known) -> str:
-            if token not in known:
-                known[token] = tokenizer.decode([token], skip_special_tokens=False)
-            return known[token]
-
-        return show
-    return lambda token: f"{token} "

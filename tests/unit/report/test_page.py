@@ -7,11 +7,14 @@ from typing import Any
 
 import pytest
 from playwright.sync_api import Page, expect, sync_playwright
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
-from fire_opd.records import BATCH, ROLLOUT, SCORE, write_table
+from fire_opd.evaluation.metrics import GREEDY
+from fire_opd.records import BATCH, PROMPT, ROLLOUT, SAMPLE, SCORE, write_table
 from fire_opd.report.page import try_page, write_page
+from fire_opd.report.page.texts import pieces
 from fire_opd.report.page.trajectories import NUMBERS, trajectories
-from fire_opd.stages import BASELINE, EVALUATE, ROUND, Job, Stage
+from fire_opd.stages import BASELINE, EVALUATE, PREPARE, ROUND, Job, Stage
 from fire_opd.storage import Run, commit_stage
 from tests.conftest import Assets
 from tests.unit.report.test_report import GRADED, OTHERS
@@ -45,7 +48,7 @@ def run(assets: Assets, tmp_path: Path) -> Run:
             1,
             domain=domains,
             teacher=["m", "c", "m", "c"],
-            prompt_ids=[[4, 5, 6]] * 4,
+            prompt_ids=[[4, 5, 6], [4, 5, 6], [7, 5, 6], [4, 5, 6]],
             response_ids=[list(range(4, 4 + length)) for length in LENGTHS],
             finish_reason=["stop", "length", "stop", "stop"],
         ),
@@ -61,8 +64,23 @@ def run(assets: Assets, tmp_path: Path) -> Run:
     }
     files = {"rollout": "rollouts", "score": "scores", "select": "batch"}
     parts = {"m": GRADED, HOSTILE: GRADED}
+    asked = [{"prompt": prompt, "prompt_ids": [4, 5]} for prompt in ("easy", "hard")]
+    write(made, PREPARE, 0, {}, ("evaluation.parquet", PROMPT.empty_table().from_pylist(asked, PROMPT), PROMPT))
     for number in (0, 1):
-        write(made, EVALUATE, number, {**GRADED, "by_domain": parts})
+        said = [
+            {
+                "prompt": prompt,
+                "domain": "m",
+                "k": GREEDY,
+                "text": text,
+                "answer": "2",
+                "correct": correct,
+                "read": True,
+            }
+            for prompt, text, correct in (("easy", "2", True), ("hard", HOSTILE, bool(number)))
+        ]
+        table = ("samples.parquet", SAMPLE.empty_table().from_pylist(said, SAMPLE), SAMPLE)
+        write(made, EVALUATE, number, {**GRADED, "by_domain": parts}, table)
     for teacher in made.spec.teachers:
         write(made, BASELINE, 0, {**GRADED, "by_domain": parts}, teacher=teacher)
     for stage in ROUND:
@@ -121,6 +139,7 @@ def test_every_control(page: Page, run: Run) -> None:
         ("domain", HOSTILE, [9, 7]),
         ("teacher", "m", [3, 5]),
         ("chosen", "dropped: filter", [9]),
+        ("ended", "at max_tokens", [9]),
         ("round", "1", LENGTHS),
         ("order", "long", [9, 7, 5, 3]),
         ("order", "unlikely", [3, 5, 7, 9]),
@@ -134,7 +153,12 @@ def test_every_control(page: Page, run: Run) -> None:
     expect(page.locator("#shown .token")).to_have_count(7)
     page.keyboard.press("k")
     page.keyboard.press("k")
-    expect(page.locator("#shown")).to_contain_text("dropped: filter; filter score -3, threshold null")
+    expect(page.locator("#shown")).to_contain_text("dropped: filter; filter score -3, threshold –")
+    page.keyboard.press("l")
+    page.keyboard.press("l")
+    page.keyboard.press("h")
+    expect(page.locator("#shown .token").first).to_be_focused()
+    expect(page.locator("#numbers")).to_contain_text("teacher log-prob: -2 ·")
     first = page.locator("#shown .token").first
     assert "teacher log-prob: -2\n" in (first.get_attribute("title") or "")
     strong = first.evaluate("e => e.style.backgroundColor")
@@ -145,9 +169,41 @@ def test_every_control(page: Page, run: Run) -> None:
     expect(page.locator("#shown")).to_have_text("no trajectory is like that")
 
 
+def test_one_prompt_in_all_rounds(page: Page, run: Run) -> None:
+    """The prompt of the trajectory that is shown, whatever the round; here three of the four have it."""
+    page.locator("select[name=chosen]").select_option("dropped: filter")
+    page.locator("input[name=same]").check()
+    page.locator("select[name=chosen]").select_option("")
+    assert shown(page) == [3, 9, 7]
+
+
+def test_before_and_after(page: Page, run: Run) -> None:
+    """Of two prompts one came right; the other was right, and is shown after it."""
+    expect(page.locator(".headline")).to_contain_text("accuracy: 25.0% before, 25.0% after 1 round, best")
+    expect(page.locator("header")).to_contain_text("accuracy +50 [+0, +100] points, the 95 % interval")
+    rows = page.locator("#answers tbody tr")
+    expect(rows).to_have_count(2)
+    expect(rows.first.locator("b")).to_have_text(["wrong", "right"])
+    expect(rows.first.locator("td pre").last).to_have_text(HOSTILE)
+    expect(rows.last.locator("b")).to_have_text(["right", "right"])
+
+
+def test_tokens_show_what_they_add_to_the_text() -> None:
+    """Alone, a token of a byte-level vocabulary is half a character, and one of a metaspace vocabulary has no space."""
+    halves = Tokenizer(models.BPE({byte: n for n, byte in enumerate(sorted(pre_tokenizers.ByteLevel.alphabet()))}, []))
+    halves.pre_tokenizer, halves.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
+    ids = halves.encode("é x").ids
+    assert pieces(halves, ids[:0], ids) == ["", "é", " ", "x"]
+    assert pieces(halves, ids[:1], ids[1:]) == ["é", " ", "x"]
+    assert pieces(halves, [], [ids[0], ids[3]]) == ["", "\ufffdx"]  # no character at all
+    spaced = Tokenizer(models.WordLevel({"▁one": 0, "▁two": 1, "s": 2}, "s"))
+    spaced.decoder = decoders.Metaspace()
+    assert pieces(spaced, [0], [1, 2, 0]) == [" two", "s", " one"]
+
+
 def test_hostile_text_is_text(page: Page) -> None:
     assert HOSTILE in page.locator("select[name=domain]").inner_text()
-    assert page.locator("b, img").count() == 0
+    assert page.locator("#browser b, img").count() == 0
 
 
 def test_larger_runs_are_thinned_evenly(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
