@@ -1,6 +1,7 @@
 """Shared fixtures: tiny untrained models that behave like the demo's, a Prefect server, processes that must be gone."""
 
 import atexit
+import contextlib
 import os
 import shutil
 import signal
@@ -18,6 +19,7 @@ import psutil
 import pytest
 import s3fs
 import yaml
+from playwright.sync_api import Browser, sync_playwright
 from xdist.scheduler import LoadScopeScheduling
 
 from benchmarks.untrained import untrained_demo
@@ -164,6 +166,17 @@ def prefect_api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     assert server.stdout is not None
     yield server.stdout.readline().strip()
     server.communicate(timeout=30)
+
+
+@contextlib.contextmanager
+def chromium() -> Iterator[Browser]:
+    """A browser; not for a whole session, for its event loop would be in the way of the other tests' own."""
+    executable = shutil.which("chromium")
+    assert executable, "Chromium is not installed: run `bash infra/chromium.sh`"
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=executable, args=["--no-sandbox"])
+        yield browser
+        browser.close()
 
 
 def project_processes(folder: Path) -> list[psutil.Process]:

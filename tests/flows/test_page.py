@@ -1,12 +1,12 @@
 """What a person does on the page: fill in the form, watch the run, find its table. Screenshots go to `tests/output`."""
 
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Locator, Page, expect, sync_playwright
+from playwright.sync_api import Locator, Page, expect
 
+from tests.conftest import chromium
 from tests.flows.conftest import System
 
 OUTPUT = Path(__file__).parents[1] / "output"
@@ -14,17 +14,13 @@ OUTPUT = Path(__file__).parents[1] / "output"
 
 @pytest.fixture
 def page(system: System) -> Iterator[Page]:
-    chromium = shutil.which("chromium")
-    assert chromium, "Chromium is not installed: run `bash infra/chromium.sh`"
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+    with chromium() as browser:
         page = browser.new_page(viewport={"width": 1400, "height": 1000}, base_url=system.url)
         page.goto("/")  # asks for the password
         page.get_by_placeholder("admin:pass").fill(system.password)
         page.get_by_role("button", name="Login").click()
         page.wait_for_url("**/dashboard")
         yield page
-        browser.close()
 
 
 def field(page: Page, name: str) -> Locator:

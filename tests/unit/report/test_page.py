@@ -1,12 +1,11 @@
 """The page of a run in a browser: every control of the trajectories, and text that would like to be HTML."""
 
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Page, expect, sync_playwright
+from playwright.sync_api import Page, expect
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
 from fire_opd.evaluation.metrics import GREEDY
@@ -16,7 +15,7 @@ from fire_opd.report.page.texts import pieces
 from fire_opd.report.page.trajectories import NUMBERS, trajectories
 from fire_opd.stages import BASELINE, EVALUATE, PREPARE, ROUND, Job, Stage
 from fire_opd.storage import Run, commit_stage
-from tests.conftest import Assets
+from tests.conftest import Assets, chromium
 from tests.unit.report.test_report import GRADED, OTHERS
 
 HOSTILE = '</script><img src=x onerror="window.taken=1"><b>&amp;'
@@ -111,10 +110,7 @@ def write(
 
 @pytest.fixture
 def page(run: Run) -> Iterator[Page]:
-    chromium = shutil.which("chromium")
-    assert chromium, "Chromium is not installed: run `bash infra/chromium.sh`"
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+    with chromium() as browser:
         page = browser.new_page(viewport={"width": 1200, "height": 900})
         problems: list[str] = []
         page.on("pageerror", lambda error: problems.append(str(error)))
@@ -123,7 +119,6 @@ def page(run: Run) -> Iterator[Page]:
         yield page
         assert problems == []
         assert page.evaluate("window.taken") is None
-        browser.close()
 
 
 def shown(page: Page) -> list[int]:
