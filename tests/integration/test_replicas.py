@@ -83,12 +83,7 @@ def test_chunks_that_divide_the_round(assets: Assets, alone: Run, tmp_path: Path
 
 def test_the_cold_stages_go_on_with_the_chunks_that_are_complete(assets: Assets, alone: Run, tmp_path: Path) -> None:
     """The commands of `dvc repro`: the first is killed while a sampler hangs in its chunk, and takes all along."""
-    run = replicated(assets, tmp_path / "run", 24, 2)
-    for part in ("prompts", "rounds/0"):
-        shutil.copytree(alone.path(part), run.path(part))
-    stage = [COMMAND, "rollout", "--run", str(run.folder), "--round", "1"]
-    hanging = subprocess.Popen(stage, env={**os.environ, VARIABLE: f"rollout.tick@9:stall={tmp_path / 'marker'}"})
-    complete = _wait_for_a_chunk(run, hanging)
+    run, hanging, complete = _hang(assets, alone, tmp_path)
     hanging.kill()
     hanging.wait()
     assert_nothing_left(run.folder)
@@ -102,12 +97,7 @@ def test_the_cold_stages_go_on_with_the_chunks_that_are_complete(assets: Assets,
 
 
 def test_a_stop_ends_all_replicas(assets: Assets, alone: Run, tmp_path: Path) -> None:
-    run = replicated(assets, tmp_path / "run", 24, 2)
-    for part in ("prompts", "rounds/0"):
-        shutil.copytree(alone.path(part), run.path(part))
-    stage = [COMMAND, "rollout", "--run", str(run.folder), "--round", "1"]
-    hanging = subprocess.Popen(stage, env={**os.environ, VARIABLE: f"rollout.tick@9:stall={tmp_path / 'marker'}"})
-    _wait_for_a_chunk(run, hanging)
+    run, hanging, _ = _hang(assets, alone, tmp_path)
     hanging.send_signal(signal.SIGINT)
     assert hanging.wait(60) != 0
     assert_nothing_left(run.folder)
@@ -132,11 +122,16 @@ def test_no_chunks_are_as_one_batch(undisturbed: Run, alone: Run) -> None:
         assert tables[0][column].equals(tables[1][column]), column
 
 
-def _wait_for_a_chunk(run: Run, command: "subprocess.Popen[bytes]") -> list[Path]:
-    """The manifests of the chunks that are complete, when there is one."""
+def _hang(assets: Assets, alone: Run, folder: Path) -> tuple[Run, "subprocess.Popen[bytes]", list[Path]]:
+    """A run, its sampling at the command line, in which one of two samplers hangs, and the chunks that are complete."""
+    run = replicated(assets, folder / "run", 24, 2)
+    for part in ("prompts", "rounds/0"):
+        shutil.copytree(alone.path(part), run.path(part))
+    stage = [COMMAND, "rollout", "--run", str(run.folder), "--round", "1"]
+    command = subprocess.Popen(stage, env={**os.environ, VARIABLE: f"rollout.tick@9:stall={folder / 'marker'}"})
     until = time.monotonic() + 300
     while not (found := list(run.path("scratch/1/rollout").glob("rollouts-*/manifest.json"))):
         assert time.monotonic() < until, "no chunk was made"
         assert command.poll() is None, "the command ended early"
         time.sleep(0.05)
-    return found
+    return run, command, found
