@@ -1,0 +1,29 @@
+"""What several commands take, and how they tell what they do."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+Folder = Annotated[Path, typer.Option("--run", help="Folder of the run.", metavar="DIR")]
+PlainFolder = Annotated[
+    Path | None, typer.Option("--run", help="Run in this plain folder instead, unrecorded.", metavar="DIR")
+]
+RunArgument = Annotated[str, typer.Argument(help="Name of a recorded run.", metavar="RUN")]
+Name = Annotated[str, typer.Option(help="Name of the run: it is recorded, in a workspace of that name.")]
+Round = Annotated[
+    int, typer.Option("--round", min=0, help="Round number; 0 is the student before training.", metavar="N")
+]
+Override = Annotated[list[str] | None, typer.Option("-S", help="Override a spec field, such as -S train.lr=2e-6.")]
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="Make the checks of a start, print the resolved spec, start nothing.")
+]
+FromCache = Annotated[
+    bool, typer.Option("--cache/--no-cache", help="Take stages that recorded runs have made already.")
+]
+SpecFile = Annotated[str, typer.Argument(help="YAML file, or the name of a preset.", metavar="SPEC")]
+
+
+def tell(line: str) -> None:
+    """One line on standard error, beside a result on standard output."""
+    typer.echo(line, err=True)

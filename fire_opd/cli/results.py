@@ -1,0 +1,64 @@
+"""What came out of a run: its report and page, what other methods would have done, the model itself."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from fire_opd.cli.arguments import Folder, Round, tell
+from fire_opd.errors import SpecError
+from fire_opd.storage import Run
+
+app = typer.Typer()
+
+
+@app.command()
+def report(folder: Folder) -> None:
+    """Print the table of a run, draw its curves again, and write its page, for a browser."""
+    from fire_opd.report import print_report, write_report
+    from fire_opd.report.page import try_page
+
+    opened = Run.open(folder)
+    write_report(opened)
+    print_report(opened)
+    if page := try_page(opened, tell):
+        tell(f"page: {page}")
+
+
+@app.command()
+def whatif(
+    folder: Folder,
+    round: Round,
+    methods: Annotated[str, typer.Option(help="Names, with commas; docs/methods.md has them.")] = "",
+    gradients: Annotated[bool, typer.Option(help="Load the models; compare the methods' gradients too.")] = False,
+    picture: Annotated[Path | None, typer.Option(help="Draw it into this PNG file.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """What other methods would keep and weigh in a round, from its rollouts and scores alone."""
+    import json
+
+    from fire_opd.fire.methods import METHODS
+    from fire_opd.report.picture import draw_what_if
+    from fire_opd.report.whatif import what_if, what_if_table
+
+    names = [name.strip() for name in methods.split(",")] if methods else list(METHODS)
+    if unknown := [name for name in names if name not in METHODS]:
+        raise SpecError(f"--methods: there is no {', '.join(unknown)}; there are {', '.join(METHODS)}")
+    if picture and not picture.absolute().parent.is_dir():
+        raise SpecError(f"--picture: there is no folder {picture.absolute().parent}; make it")
+    rows = what_if(Run.open(folder), round, names, gradients=gradients)
+    if picture:
+        draw_what_if(rows, round, picture)
+    if as_json:
+        typer.echo(json.dumps(rows))
+    else:
+        Console().print(what_if_table(rows, round))
+
+
+@app.command()
+def merge(folder: Folder, round: Round) -> None:
+    """Write the student of a round as a whole model, its adapter merged into the base, and print where it is."""
+    from fire_opd.training import whole_model
+
+    typer.echo(whole_model(Run.open(folder), round))
