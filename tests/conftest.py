@@ -33,7 +33,8 @@ from flows.server import private_home
 
 for name in [name for name in os.environ if name.startswith(("FIRE_OPD_", "PREFECT_"))]:
     del os.environ[name]  # what the user's shell says must not decide what is tested
-signal.signal(signal.SIGHUP, signal.SIG_DFL)  # under nohup our commands would, rightly, not hear it
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # under nohup our commands would, rightly, not hear it,
+signal.signal(signal.SIGINT, signal.default_int_handler)  # nor this one in the background of a shell
 os.environ |= {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "DO_NOT_TRACK": "1", "VLLM_NO_USAGE_STATS": "1"}
 os.environ.setdefault("TORCH_EXTENSIONS_DIR", str(Path(sys.prefix) / "torch_extensions"))
 _scratch = tempfile.mkdtemp(prefix="fire-opd-tests-")
@@ -43,7 +44,7 @@ os.environ["PREFECT_API_AUTH_STRING"] = PASSWORD = "admin:of-the-tests"
 prepare_environment(Path(_scratch) / "prefect")
 
 # Tests of a folder share what takes long to make (servers, finished runs); those of these share the same.
-TOGETHER = {"flows": "runs", "integration": "runs", "faults": "runs"}
+TOGETHER = {"integration": "runs", "faults": "runs"}
 
 # Smaller than the demo's models, for tests of a part.
 TINY = Shape(hidden=64, ffn=128, layers=2, init_std=0.1)

@@ -52,7 +52,7 @@ def test_a_run_from_the_form(system: System, page: Page) -> None:
     with page.expect_response("**/create_flow_run"):
         page.get_by_role("button", name="Submit").click()
     page.goto("/runs")
-    page.get_by_role("link", name="distill from-the-form").click(timeout=60_000)
+    page.get_by_role("link", name="distill from-the-form").click(timeout=240_000)
     expect(page.get_by_text("round 1/1: accuracy")).to_be_visible(timeout=240_000)
     shoot(page, "flow-run")
     flow_run = system.runs_of("distill")[0]

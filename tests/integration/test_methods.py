@@ -16,9 +16,10 @@ from tests.conftest import Assets, drive
             ["method.name=uni_opd", "sampling.n=2", "sampling.looping=drop", "loss.reference_kl=0.1"],
             ("correct", "reference_logprobs"),
         ),
-        (
+        pytest.param(
             ["method={name: signed, models: {m: 1, c: -1, student: 1}}", "loss.dual_clip=3", "loss.first_tokens=4"],
             ("logprobs_by_teacher", "reference_logprobs"),
+            marks=pytest.mark.full,
         ),
     ],
     ids=["uni_opd", "signed"],

@@ -81,8 +81,7 @@ def test_resume_at_every_stage(lab: Any, tmp_path: Path, zero: int, ranks: int) 
     ("zero", "ranks"),
     [
         (0, 1),
-        (3, 2),
-        *(pytest.param(z, r, marks=pytest.mark.full) for z, r in [(0, 2), (1, 2), (2, 1), (2, 2), (3, 1)]),
+        *(pytest.param(z, r, marks=pytest.mark.full) for z, r in [(0, 2), (1, 2), (2, 1), (2, 2), (3, 1), (3, 2)]),
     ],
 )
 def test_an_adapter_resumes(lab: Any, tmp_path: Path, zero: int, ranks: int) -> None:
