@@ -5,8 +5,18 @@ from collections.abc import Iterator
 from decimal import Decimal
 from typing import Any, TextIO
 
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        keys = [key for key, _ in pairs]
+        raise ValueError(f"an object has {max(keys, key=keys.count)!r:.40} twice")
+    return found
+
+
 # NaN and Infinity are no JSON, yet Python writes them; as decimals they differ from the NaN of a Parquet column.
 _DECODER = json.JSONDecoder(parse_float=Decimal, parse_constant=Decimal)
+_ROWS = json.JSONDecoder(parse_float=Decimal, parse_constant=Decimal, object_pairs_hook=_object)
 _SPACE = "\ufeff \t\r\n"
 _CHUNK = 1 << 16
 LONGEST = 16 << 20  # characters of one row
@@ -23,11 +33,16 @@ def json_value(text: str) -> Any:
     return _DECODER.decode(text)
 
 
+def json_row(text: str) -> Any:
+    """As `json_value`; an object that has a key twice is an error, for one of the values would be lost."""
+    return _ROWS.decode(text)
+
+
 def json_items(text: TextIO) -> Iterator[Any]:
     """The items of the JSON array that `text` is; only those at hand are in memory.
 
     Raises:
-        ValueError: as `json_value`; the items before were given.
+        ValueError: as `json_row`; the items before were given.
     """
     window = _Window(text)
     window.take()  # the bracket
@@ -80,7 +95,7 @@ class _Window:
         self.peek()
         while True:
             try:
-                value, end = _DECODER.raw_decode(self._buffer, self._at)
+                value, end = _ROWS.raw_decode(self._buffer, self._at)
             except json.JSONDecodeError as error:
                 if not incomplete(error, _CUT):
                     raise

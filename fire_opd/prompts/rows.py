@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 
 from fire_opd.prompts.containers import Container, identify, reading
 from fire_opd.prompts.files import PromptFile
-from fire_opd.prompts.json_text import LONGEST, json_items, json_value
+from fire_opd.prompts.json_text import LONGEST, json_items, json_row
 from fire_opd.prompts.problems import BadField
 
 _BATCH = 1024
@@ -67,13 +67,13 @@ def _line(number: int, line: str) -> Row:
             byte = f"byte 0x{ord(line[error.start]) & 0xFF:02x} after {line[max(0, error.start - 10) : error.start]!r}"
             return Row(number, None, (), BadField("not UTF-8: save the file as UTF-8", byte, "line"))
     try:
-        value = json_value(line)
+        value = json_row(line)
     except json.JSONDecodeError as error:
         if "\0" in line:
             return Row(number, None, (), BadField("NUL bytes: copy or write the file again", field="line"))
         return Row(number, None, (), BadField(f"not JSON: {error.msg}", f"column {error.colno}", "line"))
     except (ValueError, RecursionError) as error:
-        return Row(number, None, (), BadField(f"not JSON: {str(error).partition(':')[0]}", field="line"))
+        return Row(number, None, (), BadField(f"not JSON: {str(error).partition(': value has')[0]}", field="line"))
     return _row(number, value)
 
 

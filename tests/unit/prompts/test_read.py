@@ -58,6 +58,8 @@ def user(*contents: str) -> RawPrompt:
             "message 1: empty",
         ),
         ("[" * 100_000, "line", "not JSON"),
+        ('{"prompt": "1", "prompt": "2"}', "line", "not JSON: an object has 'prompt' twice"),
+        ('{"prompt": [{"role": "user", "content": "1", "content": "2"}]}', "line", "has 'content' twice"),
         ("1" * 5000, "line", "not JSON"),
     ],
 )
