@@ -99,7 +99,7 @@ _COUNTS = {
 _REPAIRS = [
     (re.compile(pattern), replacement)
     for pattern, replacement in (
-        (r"\{\s*,\s*\}", ","),
+        (r"\{\s*([,:;])\s*\}", r"\1"),  # 3{,}000, 1{:}2
         (r"\^\s*\{?\s*(?:\^\s*)?\\circ\s*\}?", " degree "),
         (r"(\\(?:sin|cos|tan|cot|sec|csc))\s*[({]?\s*(\d+(?:\.\d+)?) degree\s*[)}]?", r"\1(\\frac{\2\\pi}{180})"),
         (r"degrees?\s*C(?![A-Za-z])", "celsius"),

@@ -121,6 +121,8 @@ def test_references_as_sets_give_them(gold: str) -> None:
 @pytest.mark.parametrize(
     ("one", "other", "right"),
     [
+        ("1{:}2", "1:2", True),
+        ("2{:}1", "1:2", False),
         ("1e-12", "0", False),
         ("1e-12", "10^{-12}", True),
         (r"\frac{1}{7^{60}}", r"\frac{1}{7^{61}}", False),
