@@ -1,5 +1,6 @@
 """Recorded runs: list, verify, compare, bring back, explain, keep and collect them."""
 
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
@@ -7,7 +8,7 @@ import typer
 from rich.console import Console
 
 from fire_opd.cli.arguments import PlainFolder, RunArgument
-from fire_opd.storage import Run, open_store, runs_folder
+from fire_opd.storage import Run, open_store, rollback, runs_folder
 
 app = typer.Typer()
 
@@ -113,6 +114,19 @@ def tag_run(name: RunArgument, label: Annotated[str, typer.Argument(metavar="TAG
     from fire_opd.lineage.retention import tag
 
     tag(open_store(), name, label)
+
+
+@app.command("rollback")
+def roll_back(
+    model: Annotated[str, typer.Argument(help="Name of a promoted student.", metavar="MODEL")],
+    to: Annotated[
+        int | None, typer.Option(min=1, help="Version; by default the student that the present one replaced.")
+    ] = None,
+) -> None:
+    """Promote an earlier student again, unless another is promoted meanwhile; the next retraining starts from it."""
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    record = rollback(open_store(), model, to, now)
+    typer.echo(f"{model}: version {record.version} is {record.digest[:12]} of run {record.run}, round {record.round}")
 
 
 @app.command()

@@ -12,9 +12,10 @@ from fire_opd.storage.manifest import (
 )
 from fire_opd.storage.models import check_base, model_digest, write_base
 from fire_opd.storage.places import runs_folder, state_folder
-from fire_opd.storage.promotion import Promoted, fetch_model, promote, publish_model, read_promoted
+from fire_opd.storage.promotion import Promoted, promote, read_promoted, rollback
 from fire_opd.storage.run import Run
 from fire_opd.storage.store import Store, open_store
+from fire_opd.storage.students import fetch_model, publish_model
 
 __all__ = [
     "FileEntry",
@@ -35,6 +36,7 @@ __all__ = [
     "read_promoted",
     "retire",
     "retired_manifest",
+    "rollback",
     "runs_folder",
     "state_folder",
     "verify_files",

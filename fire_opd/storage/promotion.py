@@ -1,22 +1,17 @@
-"""Published students, and which of them is promoted.
+"""Which of the published students is promoted, and the way back to an earlier one.
 
-models/<name>/<digest>/…          a checkpoint as its stage committed it; manifest.json goes last
 models/<name>/promoted.json       the promoted one, changed by compare-and-set
+models/<name>/promoted/<n>.json   the nth record, from when another one replaced it
 """
 
-import shutil
-import uuid
-from pathlib import Path
 from typing import Any
 
-import fsspec
 from pydantic import BaseModel, ConfigDict
 
 from fire_opd.errors import StoreError
 from fire_opd.runtime.failpoints import reach
-from fire_opd.storage.manifest import MANIFEST, Manifest, directory_digest, verify_files
-from fire_opd.storage.places import state_folder
-from fire_opd.storage.store import LocalStore, Store, inside, model_name
+from fire_opd.storage.store import Store, model_name
+from fire_opd.storage.students import fetch_model
 
 
 class Promoted(BaseModel):
@@ -46,9 +41,13 @@ def read_promoted(store: Store, name: str) -> tuple[Promoted, str] | None:
 def promote(store: Store, name: str, new: Promoted, seen: str | None) -> bool:
     """Make `new` the promoted student if the record is still at `seen`; False when somebody was faster.
 
-    The answer to a write may be lost after the store has taken it: a record of this student from this run is a success.
+    What it replaces is filed first, for `rollback`. The answer to a write may be lost after the store has taken it: a
+    record of this student from this run is a success.
     """
     reach("promote.begin")
+    found = read_promoted(store, name)
+    if found and found[1] == seen:
+        store.write_json(f"{_earlier(name)}/{found[0].version}.json", found[0].model_dump(), None)
     written = store.write_json(_record(name), new.model_dump(), seen)
     reach("promote.written")
     if written:
@@ -57,66 +56,43 @@ def promote(store: Store, name: str, new: Promoted, seen: str | None) -> bool:
     return found is not None and found[0].is_of(new.digest, new.run, new.round)
 
 
-def publish_model(store: Store, name: str, checkpoint: Path) -> str:
-    """Put a committed checkpoint into the store and return its digest; one that is there already is left alone.
+def rollback(store: Store, name: str, version: int | None, when: str) -> Promoted:
+    """Promote an earlier student again, as a new version.
+
+    Args:
+        store: that holds it.
+        name: of the student.
+        version: of the record to go back to; None is the student that the present one replaced.
+        when: ISO time of the new record.
+
+    Returns:
+        The record that is promoted now.
 
     Raises:
-        ArtifactError: the directory is not a complete checkpoint.
-        StoreError: the store cannot be written.
+        StoreError: there is no such record, the student is not whole, or another one was promoted meanwhile.
     """
-    digest = directory_digest(checkpoint)
-    folder = _folder(name, digest)
-    there = {item.key: item.size for item in store.items(folder)}
-    if f"{folder}/{MANIFEST}" not in there:
-        manifest = Manifest.model_validate_json((checkpoint / MANIFEST).read_bytes())
-        for file in [*sorted(manifest.files), MANIFEST]:
-            reach("publish.file")
-            store.upload(checkpoint / file, f"{folder}/{file}")
-    return digest
-
-
-def fetch_model(store: Store, name: str, digest: str) -> Path:
-    """A local directory with the published student, every file's SHA-256 checked.
-
-    A local store is used in place; from S3 it is downloaded once, into the state folder.
-
-    Raises:
-        StoreError: it is not in the store, or altered there.
-    """
-    folder = _folder(name, digest)
-    if isinstance(store, LocalStore):
-        directory = store.root / folder
-        _check(directory, digest, store.url(folder))
-        return directory
-    directory = state_folder() / "models" / name / digest
-    if not directory.is_dir():
-        temporary = directory.with_name(f".{directory.name}.{uuid.uuid4().hex}")  # two may fetch at the same time
-        for item in store.items(folder):
-            target = inside(temporary, item.key.removeprefix(f"{folder}/"))
-            target.parent.mkdir(parents=True, exist_ok=True)
-            with fsspec.open(store.url(item.key), "rb") as source, target.open("wb") as copy:
-                shutil.copyfileobj(source, copy, 1 << 20)
-        _check(temporary, digest, store.url(folder))
-        try:
-            temporary.rename(directory)
-        except OSError:  # another process was faster
-            if not directory.is_dir():
-                raise
-            shutil.rmtree(temporary)
-    return directory
-
-
-def _check(directory: Path, digest: str, url: str) -> None:
-    problems = verify_files(directory)
-    if not problems and directory_digest(directory) != digest:
-        problems = [f"its manifest is not that of {digest}"]
-    if problems:
-        raise StoreError(f"{url}: " + "; ".join(problems[:5]) + "; publish the checkpoint of its run again")
+    current = read_promoted(store, name)
+    if current is None:
+        raise StoreError(f"{store.url(_record(name))}: no student was promoted under this name")
+    keys = [item.key for item in store.items(_earlier(name))]
+    filed = [Promoted.model_validate(found[0]) for key in keys if (found := store.read_json(key))]
+    matching = [e for e in filed if (e.version == version if version else e.digest == current[0].replaced)]
+    if not matching:
+        asked = f"version {version}" if version else "the one that it replaced"
+        there = sorted(record.version for record in filed)
+        raise StoreError(f"{name} is at version {current[0].version}; {asked} is not among those before: {there}")
+    back = max(matching, key=lambda record: record.version)
+    fetch_model(store, name, back.digest)  # every byte of it is read
+    new = {"version": current[0].version + 1, "replaced": current[0].digest, "when": when}
+    record = back.model_copy(update={**new, "verdict": {**back.verdict, "again": back.version}})
+    if not promote(store, name, record, current[1]):
+        raise StoreError(f"{name}: another student was promoted meanwhile; look at it, then give the command again")
+    return record
 
 
 def _record(name: str) -> str:
     return f"models/{model_name(name)}/promoted.json"
 
 
-def _folder(name: str, digest: str) -> str:
-    return f"models/{model_name(name)}/{digest}"
+def _earlier(name: str) -> str:
+    return f"models/{model_name(name)}/promoted"

@@ -15,6 +15,7 @@ from fire_opd.storage import (
     promote,
     publish_model,
     read_promoted,
+    rollback,
 )
 from fire_opd.storage.store import Store
 from tests.unit.storage.test_store import store
@@ -48,6 +49,30 @@ def test_a_published_student_comes_back_as_it_was(
     assert directory_digest(fetched) == digest == directory_digest(checkpoint)
     assert (fetched / "model.safetensors").read_bytes() == b"weights"
     assert fetch_model(store, "student", digest) == fetched
+
+
+def test_an_earlier_student_is_promoted_again(
+    store: Store, checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a new version; what was promoted in between stays on file."""
+    monkeypatch.setenv("FIRE_OPD_STATE", str(tmp_path / "state"))
+    good = publish_model(store, "student", checkpoint)
+    for version, (digest, replaced) in enumerate([(good, None), ("b" * 64, good), ("c" * 64, "b" * 64)], 1):
+        found = read_promoted(store, "student")
+        assert promote(store, "student", record(digest, version, replaced), found[1] if found else None)
+    with pytest.raises(StoreError, match=r"at version 3; version 9 is not among those before: \[1, 2\]"):
+        rollback(store, "student", 9, "later")
+    with pytest.raises(StoreError, match="b" * 64):  # its bytes are not there
+        rollback(store, "student", None, "later")
+    back = rollback(store, "student", 1, "later")
+    assert (back.version, back.digest, back.replaced, back.verdict) == (4, good, "c" * 64, {"again": 1})
+    promoted = read_promoted(store, "student")
+    assert promoted is not None
+    assert promoted[0] == back
+    with pytest.raises(StoreError, match="c" * 64):  # now it is the one that was replaced
+        rollback(store, "student", None, "later")
+    with pytest.raises(StoreError, match="no student was promoted under this name"):
+        rollback(store, "other", None, "later")
 
 
 def test_an_altered_student_is_refused(

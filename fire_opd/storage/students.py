@@ -1,0 +1,77 @@
+"""Published students: checkpoints as their stage committed them, content-addressed, whole or refused.
+
+models/<name>/<digest>/…          manifest.json goes last
+"""
+
+import shutil
+import uuid
+from pathlib import Path
+
+import fsspec
+
+from fire_opd.errors import StoreError
+from fire_opd.runtime.failpoints import reach
+from fire_opd.storage.manifest import MANIFEST, Manifest, directory_digest, verify_files
+from fire_opd.storage.places import state_folder
+from fire_opd.storage.store import LocalStore, Store, inside, model_name
+
+
+def publish_model(store: Store, name: str, checkpoint: Path) -> str:
+    """Put a committed checkpoint into the store and return its digest; one that is there already is left alone.
+
+    Raises:
+        ArtifactError: the directory is not a complete checkpoint.
+        StoreError: the store cannot be written.
+    """
+    digest = directory_digest(checkpoint)
+    folder = _folder(name, digest)
+    there = {item.key: item.size for item in store.items(folder)}
+    if f"{folder}/{MANIFEST}" not in there:
+        manifest = Manifest.model_validate_json((checkpoint / MANIFEST).read_bytes())
+        for file in [*sorted(manifest.files), MANIFEST]:
+            reach("publish.file")
+            store.upload(checkpoint / file, f"{folder}/{file}")
+    return digest
+
+
+def fetch_model(store: Store, name: str, digest: str) -> Path:
+    """A local directory with the published student, every file's SHA-256 checked.
+
+    A local store is used in place; from S3 it is downloaded once, into the state folder.
+
+    Raises:
+        StoreError: it is not in the store, or altered there.
+    """
+    folder = _folder(name, digest)
+    if isinstance(store, LocalStore):
+        directory = store.root / folder
+        _check(directory, digest, store.url(folder))
+        return directory
+    directory = state_folder() / "models" / name / digest
+    if not directory.is_dir():
+        temporary = directory.with_name(f".{directory.name}.{uuid.uuid4().hex}")  # two may fetch at the same time
+        for item in store.items(folder):
+            target = inside(temporary, item.key.removeprefix(f"{folder}/"))
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with fsspec.open(store.url(item.key), "rb") as source, target.open("wb") as copy:
+                shutil.copyfileobj(source, copy, 1 << 20)
+        _check(temporary, digest, store.url(folder))
+        try:
+            temporary.rename(directory)
+        except OSError:  # another process was faster
+            if not directory.is_dir():
+                raise
+            shutil.rmtree(temporary)
+    return directory
+
+
+def _check(directory: Path, digest: str, url: str) -> None:
+    problems = verify_files(directory)
+    if not problems and directory_digest(directory) != digest:
+        problems = [f"its manifest is not that of {digest}"]
+    if problems:
+        raise StoreError(f"{url}: " + "; ".join(problems[:5]) + "; publish the checkpoint of its run again")
+
+
+def _folder(name: str, digest: str) -> str:
+    return f"models/{model_name(name)}/{digest}"
