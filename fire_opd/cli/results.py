@@ -1,14 +1,15 @@
 """What came out of a run: its report and page, what other methods would have done, the model itself."""
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console
 
-from fire_opd.cli.arguments import Folder, Round, tell
+from fire_opd.cli.arguments import Folder, PlainFolder, Round, RunArgument, tell
 from fire_opd.errors import SpecError
-from fire_opd.storage import Run
+from fire_opd.storage import Run, open_store, runs_folder
 
 app = typer.Typer()
 
@@ -24,6 +25,18 @@ def report(folder: Folder) -> None:
     print_report(opened)
     if page := try_page(opened, tell):
         tell(f"page: {page}")
+
+
+@app.command()
+def watch(name: RunArgument = "", folder: PlainFolder = None) -> None:
+    """Show a run at work until it ends: stages, held-out figure, time left, memory; in a pipe a line a round."""
+    from fire_opd.lineage.catalogue import recorded_up_to
+    from fire_opd.report.watch import watch as look_on
+
+    if bool(name) == bool(folder):
+        raise SpecError("give the NAME of a recorded run, or --run DIR for one in a plain folder")
+    opened = Run.open(folder or runs_folder() / name / "run")
+    look_on(opened, partial(recorded_up_to, open_store(), name) if name else lambda: None, Console())
 
 
 @app.command()

@@ -123,6 +123,12 @@ def read_record(store: Store, name: str) -> RunRecord:
     return found
 
 
+def recorded_up_to(store: Store, name: str) -> int:
+    """The last round of a run that is in its record; -1 where it has none yet."""
+    found = _read(store, f"{record_folder(name)}/record.json")
+    return found.done if found else -1
+
+
 def all_records(store: Store, problems: list[str]) -> Iterator[RunRecord]:
     """All records in the store that can be read; the others are named in `problems`."""
     for item in store.items(_FOLDER):

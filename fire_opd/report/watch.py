@@ -1,0 +1,137 @@
+"""A run at work, seen from its folder alone: what is done, what is being done and since when, how long it may take."""
+
+import statistics
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from typing import Any
+
+import psutil
+from rich.console import Console
+from rich.live import Live
+from rich.text import Text
+
+from fire_opd.evaluation.figure import figure_of
+from fire_opd.report.figures import round_figures, round_line
+from fire_opd.runtime.ledger import read_attempts
+from fire_opd.runtime.lock import FileLock
+from fire_opd.stages import BASELINE, EVALUATE, ROUND, START, UNGRADED, Job, last_directory
+from fire_opd.storage import Run
+from fire_opd.storage.manifest import MANIFEST
+from fire_opd.storage.run import LOCK
+
+_EVERY = 2.0  # seconds between two looks
+_BARS = "▁▂▃▄▅▆▇█"
+_LATELY = 5  # rounds that say how long one takes
+
+Recorded = Callable[[], int | None]
+"""The round up to which the run is recorded; None where it is not."""
+
+
+def watch(run: Run, recorded: Recorded, console: Console) -> None:
+    """Show the run until nobody works on it: a view that is drawn again in a terminal, a line a round in a pipe."""
+    if not console.is_terminal:
+        shown = -1
+        while True:
+            held, done = _held(run), rounds_done(run)
+            for number in range(shown + 1, done + 1):
+                console.print(round_line(run, number), highlight=False, markup=False, soft_wrap=True)
+            shown = done
+            if not held:
+                return
+            time.sleep(_EVERY)
+    with Live(console=console, auto_refresh=False) as live:
+        held = True
+        while held:
+            held = _held(run)  # before the look: what ends meanwhile is seen once more
+            live.update(Text("\n".join(view(run, recorded()))), refresh=True)
+            time.sleep(_EVERY if held else 0)
+
+
+def view(run: Run, recorded: int | None) -> list[str]:
+    """What there is to see now, in lines."""
+    done, count = rounds_done(run), run.spec.rounds.count
+    state = "complete" if done == count else f"{'at work' if _held(run) else 'stopped'}, round {done + 1} of {count}"
+    lines = [f"{run.name} · {run.spec.method.name} · {state}"]
+    figures = [round_figures(run, number) for number in range(done + 1)]
+    if figures:
+        figure, values = figure_of(run.spec.evaluation), [f["held_out"]["value"] for f in figures]
+        lines.append(f"{figure.name} {figure.show(values[0])} {sparkline(values)} {figure.show(values[-1])}")
+    if done < count:
+        lines.append("   ".join(_stages(run, done + 1)))
+        lines += _remaining(run, figures[1:], count - done)
+    lines += ["engines " + ", ".join(_engines(run))] if _held(run) else []
+    if recorded is not None:
+        lines.append(f"recorded up to round {recorded}" if recorded >= 0 else "nothing is recorded yet")
+    return lines
+
+
+def rounds_done(run: Run) -> int:
+    """The last complete round; -1 where not even the student before training was evaluated."""
+    done = -1
+    while done < run.spec.rounds.count and run.path(f"{last_directory(run.spec, done + 1)}/{MANIFEST}").is_file():
+        done += 1
+    return done
+
+
+def sparkline(values: list[float]) -> str:
+    """Values as bars, the lowest of them as the lowest bar."""
+    low, span = min(values), max(values) - min(values) or 1.0
+    return "".join(_BARS[round((value - low) / span * (len(_BARS) - 1))] for value in values)
+
+
+def _jobs(run: Run, number: int) -> Iterator[Job]:
+    """What is done in a round; before the first one, for round 0, also what every run begins with."""
+    for stage in START if number == 0 else ROUND[:-1]:
+        for teacher in run.spec.teachers if stage is BASELINE else ("",):
+            yield Job(run, stage, number, teacher)
+    for stage in (EVALUATE, *(() if run.spec.evaluation.graded else UNGRADED)):
+        yield Job(run, stage, number)
+
+
+def _stages(run: Run, number: int) -> Iterator[str]:
+    """Each stage of a round: ✓ and its seconds, … and since when, or its name alone while it waits."""
+    reached = False
+    for job in _jobs(run, number):
+        attempts = read_attempts(run.path(f"ledger/{number}/{job.label}.json"))
+        if all((job.directory(output.directory) / MANIFEST).is_file() for output in job.stage.outputs[-1:]):
+            yield f"✓ {job.label} {sum(attempt['seconds'] for attempt in attempts):.1f} s"
+            continue
+        chunks = [all(part.place(output).is_dir() for output in job.stage.outputs) for part in job.chunks]
+        part = f" {sum(chunks)}/{len(chunks)} chunks" if any(chunks) else ""
+        failed = sum(attempt["outcome"] != "done" for attempt in attempts)
+        again = f", attempt {failed + 1}" if failed else ""
+        yield job.label if reached else f"… {job.label} {_since(run):.0f} s{part}{again}"
+        reached = True
+
+
+def _since(run: Run) -> float:
+    """Seconds since the last attempt of a stage ended; of the folder's life where none has."""
+    ended = [attempt["ended"] for file in run.path("ledger").glob("*/*.json") for attempt in read_attempts(file)[-1:]]
+    begun = datetime.fromisoformat(max(ended)).timestamp() if ended else run.path(".").stat().st_ctime
+    return max(datetime.now(UTC).timestamp() - begun, 0)
+
+
+def _remaining(run: Run, trained: list[dict[str, Any]], left: int) -> list[str]:
+    if not trained:
+        return []
+    each = statistics.median(figures["seconds"] for figures in trained[-_LATELY:])
+    tokens = sum(figures["tokens"] for figures in trained[-_LATELY:])
+    seconds = sum(figures["seconds"] for figures in trained[-_LATELY:])
+    rate = f", {tokens / seconds:,.0f} trained tokens/s" if seconds else ""
+    return [f"a round takes {each:.1f} s{rate}; about {max(left * each - _since(run), 0) / 60:.1f} min left"]
+
+
+def _engines(run: Run) -> list[str]:
+    """Memory of this run's engines on this machine, by role."""
+    found: Counter[str] = Counter()
+    for process in psutil.process_iter(["cmdline", "memory_info"]):
+        command = process.info["cmdline"] or []
+        if {"fire_opd.engines.main", str(run.folder), "--role"} <= set(command) and process.info["memory_info"]:
+            found[command[command.index("--role") + 1]] += process.info["memory_info"].rss
+    return [f"{role} {size / 2**30:.1f} GiB" for role, size in sorted(found.items())]
+
+
+def _held(run: Run) -> bool:
+    return FileLock(run.folder / LOCK).held()
