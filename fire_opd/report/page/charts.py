@@ -6,7 +6,7 @@ from typing import Any
 
 from fire_opd.evaluation.figure import figure_of
 from fire_opd.fire.ragged import flatten
-from fire_opd.records import BATCH, read_table
+from fire_opd.records import BATCH, SCORE, read_table
 from fire_opd.report.picture import plain
 from fire_opd.runtime.ledger import read_attempts
 from fire_opd.stages import STAGES
@@ -14,6 +14,7 @@ from fire_opd.storage import Run
 
 # Okabe and Ito's colours, which most people can tell apart.
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#999999", "#f0e442", "#7a4b2a", "#6a3d9a")
+_ENTROPIES = ("teacher_entropies", "student_entropies")
 _FAILED = "#e3120b"  # seen on white and on black
 
 
@@ -41,15 +42,26 @@ def curves(run: Run, summary: dict[str, Any]) -> str:
 
 
 def weights(run: Run) -> str:
-    """Histogram of the token weights, each trained round a line, from light to dark."""
-    sheet, (axes,) = _sheet(9, 2.2, 1)
+    """Weights of kept tokens: their histogram by round, and where in the last round they lie by both entropies."""
+    from matplotlib import colormaps
+
+    sheet, (histogram, where) = _sheet(9, 2.6, 2)
     batches = sorted(run.path("rounds").glob("*/batch/batch.parquet"), key=lambda file: int(file.parts[-3]))
     for place, file in enumerate(batches, 1):
         batch = read_table(file, BATCH, ["kept", "weights"])
         found = flatten(batch.filter(batch["kept"])["weights"])[0]
         if len(found):
-            axes.hist(found, bins=60, histtype="step", color=COLOURS[0], alpha=place / len(batches), density=True)
-    axes.set_title("weights of kept tokens, a line a round, the last one darkest", fontsize=9)
+            histogram.hist(found, bins=60, histtype="step", color=COLOURS[0], alpha=place / len(batches), density=True)
+    histogram.set_title("weights of kept tokens, a line a round, the last one darkest", fontsize=9)
+    if batches and len(found):
+        scores = read_table(batches[-1].parents[1] / "scores" / "scores.parquet", SCORE, list(_ENTROPIES))
+        x, y = (flatten(scores.filter(batch["kept"])[name])[0] for name in _ENTROPIES)
+        colours = colormaps["cividis"].resampled(16)  # so few that the bar is shapes: the page may show no images
+        mean = where.hexbin(x, y, C=found, gridsize=25, cmap=colours, linewidths=0)
+        sheet.colorbar(mean, ax=where).ax.tick_params(labelsize=7)
+    where.set_title("mean weight of the last round's, by entropy (nat)", fontsize=9)
+    where.set_xlabel("teacher", fontsize=8)
+    where.set_ylabel("student", fontsize=8)
     return _svg(sheet)
 
 

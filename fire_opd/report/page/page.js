@@ -72,9 +72,10 @@ const about = (row, place) => numbers.map((name, n) => `${name}: ${row.values[n]
 
 function paint(row, answer) {
   const colour = numbers.indexOf(form.elements.colour.value), values = row.values[colour] ?? [];
-  const largest = Math.max(1e-9, ...values.map((value) => Math.abs(value ?? 0)));
+  const none = numbers[colour] === "weight" ? 1 : 0, from = (value) => (value ?? none) - none;
+  const largest = Math.max(1e-9, ...values.map((value) => Math.abs(from(value))));
   row.tokens.forEach((text, place) => {
-    const made = element("span", text || "▯", answer, "token"), value = values[place] ?? 0;
+    const made = element("span", text || "▯", answer, "token"), value = from(values[place]);
     made.title = about(row, place).join("\n");
     made.tabIndex = -1;
     made.addEventListener("focus", () => {
@@ -83,7 +84,7 @@ function paint(row, answer) {
     });
     made.style.backgroundColor = `rgba(var(--${value < 0 ? "cold" : "hot"}), ${(0.75 * Math.abs(value)) / largest})`;
   });
-  legend.textContent = `${numbers[colour]}: orange above zero, blue below; the strongest is ${largest.toPrecision(3)}`;
+  legend.textContent = `${numbers[colour]}: orange above ${none}, blue below; the strongest is ${largest.toPrecision(3)} away`;
 }
 
 const distinct = (pick) => [...new Set(rows.map(pick))].sort((a, b) => String(a).localeCompare(b, "en", { numeric: true }));
