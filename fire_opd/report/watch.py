@@ -23,6 +23,7 @@ from fire_opd.storage.run import LOCK
 
 _EVERY = 2.0  # seconds between two looks
 _BARS = "▁▂▃▄▅▆▇█"
+_WIDTH = 60
 _LATELY = 5  # rounds that say how long one takes
 
 Recorded = Callable[[], int | None]
@@ -76,7 +77,8 @@ def rounds_done(run: Run) -> int:
 
 
 def sparkline(values: list[float]) -> str:
-    """Values as bars, the lowest of them as the lowest bar."""
+    """Values as bars, at most `_WIDTH` of them, evenly; the lowest as the lowest bar."""
+    values = values[:: -(-len(values) // _WIDTH)]
     low, span = min(values), max(values) - min(values) or 1.0
     return "".join(_BARS[round((value - low) / span * (len(_BARS) - 1))] for value in values)
 

@@ -85,3 +85,4 @@ def test_in_a_pipe_it_is_a_line_a_round(run: Run) -> None:
 def test_bars() -> None:
     assert sparkline([0.0, 0.5, 1.0]) == "▁▅█"
     assert sparkline([0.3, 0.3]) == "▁▁"
+    assert len(sparkline([0.0] * 61)) == 31
