@@ -101,10 +101,10 @@ def killed() -> None:
         process = subprocess.Popen(command, cwd=ELSEWHERE, start_new_session=True)
         wait_for_stage(process, RUNS / "killed" / "run" / "rounds" / str(number), stage)
         time.sleep(chance.random())
-        kill(process)
+        kill(process, chance)
         if kill is kill_engine:  # a dead engine is replaced, the command goes on
             wait_for_stage(process, RUNS / "killed" / "run" / "rounds" / str(number + 1), "rollouts")
-            kill_flow(process)
+            kill_flow(process, chance)
         no_process_left()
     run(*command, where=ELSEWHERE)
     with tempfile.TemporaryDirectory() as folder:
@@ -143,20 +143,20 @@ def wait_for_stage(process: "subprocess.Popen[bytes]", folder: Path, stage: str)
         time.sleep(0.05)
 
 
-def kill_engine(process: "subprocess.Popen[bytes]") -> None:
+def kill_engine(process: "subprocess.Popen[bytes]", chance: random.Random) -> None:
     """Any engine."""
     engines = [pid for pid, command in processes() if "fire_opd.engines.main" in command and "guard" not in command]
     assert engines, "no engine at work"
-    os.kill(random.choice(engines), signal.SIGKILL)
+    os.kill(chance.choice(engines), signal.SIGKILL)
 
 
-def kill_flow(process: "subprocess.Popen[bytes]") -> None:
+def kill_flow(process: "subprocess.Popen[bytes]", chance: random.Random) -> None:
     """The process of the flow."""
     process.kill()
     process.wait()
 
 
-def kill_command(process: "subprocess.Popen[bytes]") -> None:
+def kill_command(process: "subprocess.Popen[bytes]", chance: random.Random) -> None:
     """All that Ctrl-C in a terminal would reach."""
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()

@@ -36,12 +36,22 @@ def load_tokenizer(model: ModelSpec) -> Any:
         )
         size = len(set(tokenizer.get_vocab().values()) - set(tokenizer.added_tokens_decoder))
     except Exception as error:  # each kind of tokenizer has errors of its own
+        bad = [f"{file.name} {what}" for file in Path(model.path).glob("*.json") if (what := _not_an_object(file))]
+        said = sorted(bad)[0] if bad else first_lines(error)
         raise PreflightError(
-            f"{model.path}: its tokenizer or config cannot be loaded: {first_lines(error)}; {_NO_TOKENIZER}"
+            f"{model.path}: its tokenizer or config cannot be loaded: {said}; {_NO_TOKENIZER}"
         ) from error
     if not size:
         raise PreflightError(f"{model.path}: its tokenizer has no tokens but added ones; {_NO_TOKENIZER}")
     return tokenizer
+
+
+def _not_an_object(file: Path) -> str:
+    try:
+        value = json.loads(file.read_bytes())
+    except ValueError as error:
+        return f"is not JSON: {error}"
+    return "" if isinstance(value, dict) else f"holds {type(value).__name__} and no object"
 
 
 def tokens_of(tokenizer: Any) -> int:

@@ -72,7 +72,7 @@ def refuse_quantised(folder: Path, headers: Mapping[str, Header]) -> None:
     if file := next((name for name in _QUANTISERS if (folder / name).exists()), None):
         raise SpecError(f"{file}: the weights are quantised; {_REMEDY}")
     for name, header in sorted(headers.items()):
-        small = header.dtype.startswith(("F4", "F6", "F8"))
+        small = header.dtype.startswith(("F4", "F6_", "F8"))
         if small or (header.dtype.startswith(("I", "U")) and _PACKED.search(name.rpartition(".")[2])):
             raise SpecError(f"{name}: is of type {header.dtype}: the weights are quantised; {_REMEDY}")
 

@@ -9,6 +9,7 @@ Hub ids with a pinned revision and prompt sets at a URL stay where they are; the
 
 import json
 import shutil
+import uuid
 from pathlib import Path
 
 from fire_opd.errors import LineageError
@@ -96,15 +97,19 @@ def fetch_input(store: Store, digest: str, into: Path) -> Path:
         raise LineageError(f"input {digest}: not in {store.url(_FOLDER)}; was the run recorded to this store?")
     files, target = found[0]["files"], inside(into, digest)
     if not target.is_dir():
-        temporary = into / f".{digest}.tmp"
-        shutil.rmtree(temporary, ignore_errors=True)
+        temporary = into / f".{digest}.{uuid.uuid4().hex}"  # two may fetch at the same time
         for name, entry in files.items():
             file = inside(temporary, name)
             file.parent.mkdir(parents=True, exist_ok=True)
             store.download(f"{_FOLDER}/{digest}/{name}", file)
             if file_entry(file).model_dump() != entry:
                 raise LineageError(f"{store.url(f'{_FOLDER}/{digest}/{name}')}: altered: size or SHA-256 differs")
-        temporary.rename(target)
+        try:
+            temporary.rename(target)
+        except OSError:  # another process was faster
+            if not target.is_dir():
+                raise
+            shutil.rmtree(temporary)
     single = [name for name in files if name.partition(".")[0] == "set"]
     return target / single[0] if len(files) == len(single) == 1 else target
 

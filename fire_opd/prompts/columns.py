@@ -3,6 +3,7 @@
 Nested objects may be stored as JSON text. A field that changes the prompt and is not rendered is refused.
 """
 
+import contextlib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -24,14 +25,21 @@ _TOOLS = "brings tools, which are not supported: write them into a system messag
 _MEDIA = "brings images, audio or video, which are not supported: remove these rows"
 _SYSTEM = "brings a system message beside the prompt: write it into the prompt, as its first message"
 _CHANGES = {
-    **dict.fromkeys(("tools", "functions", "extra_info.need_tools_kwargs"), _TOOLS),
-    **dict.fromkeys(("images", "image", "audios", "audio", "videos", "video"), _MEDIA),
-    **dict.fromkeys(("system", "system_prompt"), _SYSTEM),
-    "chat_template_kwargs": "sets switches of the chat template, which are not read: remove the field",
+    **dict.fromkeys(("tools", "functions", "tool_calls"), _TOOLS),
+    **dict.fromkeys(("extra_info.need_tools_kwargs", "extra_info.tools_kwargs"), _TOOLS),
+    **dict.fromkeys(("images", "image", "image_url", "image_path", "audios", "audio", "videos", "video"), _MEDIA),
+    **dict.fromkeys(("media", "multi_modal_data", "multi_modal_inputs"), _MEDIA),
+    **dict.fromkeys(("system", "system_prompt", "system_message"), _SYSTEM),
+    "documents": "brings documents, which the template would render: write them into the prompt, or remove the field",
+    **dict.fromkeys(
+        ("chat_template_kwargs", "enable_thinking"),
+        "sets switches of the chat template, which are not read: remove the field",
+    ),
 }
 _BESIDE = {"instruction": "input"}  # Alpaca's: the one is half of the prompt
 _SHAREGPT = "conversations"  # read to tell what it is
 _ABSENT: Any = object()
+_ENCODED = 4  # times that JSON may be text within JSON
 
 
 class Columns:
@@ -65,6 +73,7 @@ class Columns:
         Raises:
             BadField: there is none, or another field changes it.
         """
+        self._look(row)
         value = self._first("prompt", row)
         if value is None:
             raise self.missing("prompt", row, names)
@@ -90,6 +99,7 @@ class Columns:
         if any(_find(row, path, _ABSENT) is not _ABSENT for path in paths):
             return BadField("missing: null or empty", field=field)
         if field in self._given:
+            self._unseen.pop(field, None)  # said here
             there = f"the row has {', '.join(names)}"
             return BadField(f"no field {paths[0]!r}, as {self._setting} says", field=field, advice=there)
         has_answer = any(_find(row, path, _ABSENT) is not _ABSENT for path in self._paths["answer"])
@@ -105,11 +115,17 @@ class Columns:
     def _first(self, field: str, row: Mapping[str, Any]) -> Any:
         for path in self._paths[field]:
             value = _find(row, path, _ABSENT)
-            if value is not _ABSENT:
-                self._unseen.pop(field, None)
-                if not is_gap(value):
-                    return value
+            if value is not _ABSENT and not is_gap(value):
+                return value
         return None
+
+    def _look(self, row: Mapping[str, Any]) -> None:
+        """Note which mapped columns are there, also where the row's prompt is wrong."""
+        for field, path in list(self._unseen.items()):
+            with contextlib.suppress(BadField):  # told where the field is read
+                if _find(row, path, _ABSENT) is _ABSENT:
+                    continue
+            del self._unseen[field]
 
 
 def _find(row: Mapping[str, Any], path: str, default: Any) -> Any:
@@ -122,12 +138,23 @@ def _find(row: Mapping[str, Any], path: str, default: Any) -> Any:
 
 
 def _object(name: str, value: Any) -> Mapping[str, Any] | None:
-    """An object, also one stored as JSON text; None where the column holds something else."""
-    if isinstance(value, str) and value.lstrip().startswith(("{", '"{')):
-        try:
-            parsed = json_value(value.strip())
-            value = json_value(parsed) if isinstance(parsed, str) else parsed  # encoded twice
-        except (ValueError, RecursionError):
-            reason = "begins like a JSON object and is none (as Python prints it?): write it as JSON"
-            raise BadField(reason, f"found {value!r:.40}", name) from None
+    """An object, also one stored as JSON text or as pairs; None where the column holds something else."""
+    try:
+        if isinstance(value, bytes):
+            value = value.decode("utf-8-sig")
+        for _ in range(_ENCODED):
+            bare = value.strip("\ufeff \t\r\n") if isinstance(value, str) else ""
+            if not bare.startswith(("{", '"{', '"\\"')):
+                break
+            value = json_value(bare)
+    except (ValueError, RecursionError):
+        reason = "begins like a JSON object and is none (as Python prints it?): write it as JSON"
+        raise BadField(reason, f"found {value!r:.40}", name) from None
+    if isinstance(value, list) and value and all(_is_pair(item) for item in value):
+        value = dict(value)
     return value if isinstance(value, dict) else None
+
+
+def _is_pair(item: Any) -> bool:
+    """As Arrow gives the entries of a map."""
+    return isinstance(item, (list, tuple)) and len(item) == 2 and isinstance(item[0], str)

@@ -4,8 +4,9 @@ Mostly that is what the user says; system turns are boilerplate that differs bet
 an agent's task stands in the system turn, the user turn is the same for all ("Begin."), and both together count.
 
 A user turn counts as boilerplate when, within one of the two sets, it stands under more different system turns than any
-of those has different user turns. So a question under three personas, each with a thousand questions, stays a question,
-and "Begin." under a thousand puzzles does not. A part that never changes within a set can never decide by itself.
+of those has different user turns, and in more than a fifth of the set. So a question under three personas, each with a
+thousand questions, stays a question, and so does one of many that each have system turns of their own (session
+numbers); "Begin." under a thousand puzzles does not. A part that never changes within a set can never decide by itself.
 """
 
 from array import array
@@ -14,6 +15,8 @@ from collections.abc import Callable, Iterable
 import numpy as np
 
 from fire_opd.prompts.read import RawPrompt
+
+_MUCH = 0.2  # of a set's different prompts
 
 
 class LeakTest:
@@ -62,7 +65,7 @@ class _Pairs:
         self._flat.extend((question, setting))
 
     def boilerplate(self) -> set[int]:
-        """User turns that stand under more system turns than any of these has user turns."""
+        """User turns that stand under more system turns than any of these has user turns, in much of the set."""
         if not self._flat:
             return set()
         pairs = np.unique(np.array(self._flat, np.uint64).reshape(-1, 2), axis=0)
@@ -70,4 +73,4 @@ class _Pairs:
         _, setting_of, over = np.unique(pairs[:, 1], return_inverse=True, return_counts=True)
         most = np.zeros(len(questions), np.int64)
         np.maximum.at(most, question_of, over[setting_of])
-        return set(questions[under > most].tolist())
+        return set(questions[(under > most) & (under > _MUCH * len(pairs))].tolist())

@@ -18,9 +18,12 @@ _NOT_CHAT = "expected text or a list of chat messages with role and content"
 _CHANGES = {
     **dict.fromkeys(("tool_calls", "function_call", "tool_call_id"), _NO_TOOLS),
     **dict.fromkeys(("reasoning_content", "reasoning", "thinking", "reasoning_details"), _NO_REASONING),
-    **dict.fromkeys(("image", "images", "audio", "audios", "video", "videos", "files"), _NO_MEDIA),
+    **dict.fromkeys(("image", "images", "image_url", "audio", "audios", "video", "videos", "files"), _NO_MEDIA),
+    **dict.fromkeys(("attachments", "documents"), _NO_MEDIA),
+    "tools": _NO_TOOLS,
 }
-_REPR = re.compile(r"\s*\[\s*\{\s*'(role|content)'\s*:")
+_REPR = re.compile(r"(?:array\()?[\[\s]*\{\s*'\w+'\s*:")
+_REPR_OF_CHAT = re.compile(r"'(?:role|content)'\s*:")
 
 
 def read_messages(value: Any) -> Messages:
@@ -66,24 +69,37 @@ def broken(text: str) -> bool:
 
 def _from_json(text: str) -> Any:
     """Messages where `text` is JSON of messages, else `text`: a question may look like JSON."""
-    if _REPR.match(text):
+    bare = text.strip("\ufeff \t\r\n")
+    if _REPR.match(bare) and _REPR_OF_CHAT.search(bare):
         raise BadField("is messages as Python prints them: write them as JSON", f"found {text!r:.40}")
-    if text.lstrip()[:1] not in ("[", "{", '"'):
+    if bare[:1] not in ("[", "{", '"'):
         return text
     try:
-        value = json_value(text.strip())
+        value = json_value(bare)
     except (ValueError, RecursionError):
         return text
     if isinstance(value, str):
         inner = _from_json(value)  # encoded twice
         return text if isinstance(inner, str) else inner
-    if isinstance(value, dict) and isinstance(value.get("messages"), list) and _all_chat(value["messages"]):
-        raise BadField("is an object with `messages`: give that list itself")
-    return value if _all_chat(value if isinstance(value, list) else [value]) else text
+    if isinstance(value, dict):
+        for name in ("messages", "conversations", "conversation"):
+            if isinstance(value.get(name), list) and (_all_chat(value[name]) or _all_sharegpt(value[name])):
+                raise BadField(f"is an object with `{name}`: give that list itself, with role and content")
+    values = value if isinstance(value, list) else [value]
+    if _all_sharegpt(values):
+        raise BadField(SHAREGPT)
+    if values and all(isinstance(inner, list) and _all_chat(inner) for inner in values):
+        raise BadField("is a list of conversations: give one, a list of messages")
+    return value if _all_chat(values) else text
 
 
 def _all_chat(values: list[Any]) -> bool:
-    return bool(values) and all(isinstance(v, dict) and "role" in v and "content" in v for v in values)
+    messages = bool(values) and all(isinstance(value, dict) and "role" in value for value in values)
+    return messages and any("content" in value for value in values)
+
+
+def _all_sharegpt(values: list[Any]) -> bool:
+    return bool(values) and all(isinstance(value, dict) and {"from", "value"} <= value.keys() for value in values)
 
 
 def _message(number: int, message: Any) -> tuple[str, str]:
@@ -110,14 +126,28 @@ def _message(number: int, message: Any) -> tuple[str, str]:
 
 
 def _content(at: str, content: Any) -> str:
-    """Text as it is; the texts of a list of parts, laid end to end."""
+    """Text as it is; the texts of a list of parts, which may be JSON text, laid end to end."""
     if isinstance(content, str):
-        return content
+        parts = _parts(content)
+        return content if parts is None else "".join(_part(at, part) for part in parts)
     if content is None:
         raise BadField("expected role and content, and the content is missing or null", at)
     if not isinstance(content, list):
         raise BadField("expected role and content, with text or a list of text parts", f"{at}: {_found(content)}")
     return "".join(_part(at, part) for part in content)
+
+
+def _parts(text: str) -> list[Any] | None:
+    """The parts that `text` is as JSON; None where it is only text."""
+    bare = text.strip()
+    if not bare.startswith("[{"):
+        return None
+    try:
+        value = json_value(bare)
+    except (ValueError, RecursionError):
+        return None
+    typed = all(isinstance(part, dict) and isinstance(part.get("type"), str) for part in value)
+    return value if typed and any("text" in part for part in value) else None
 
 
 def _part(at: str, part: Any) -> str:

@@ -11,7 +11,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from fire_opd.errors import PromptError
 from fire_opd.prompts.containers import identify
@@ -32,7 +32,7 @@ class PromptSet(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
     name: str
     fingerprint: str
-    file: str  # in the set's folder: a file, or a folder where the set has several
+    file: str = Field(pattern=r"^[^/\\]*[^/\\.][^/\\]*$")  # in the set's folder: a file, or a folder of several
     prompts: int
     size: int
     sha256: str
@@ -129,7 +129,12 @@ def claimed(store: Store, published: PromptSet, model: str) -> dict[str, str] | 
 
 def _find(store: Store, folder: str) -> PromptSet | None:
     read = store.read_json(f"{folder}/set.json")
-    return PromptSet.model_validate(read[0]) if read else None
+    try:
+        return PromptSet.model_validate(read[0]) if read else None
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = f"{store.url(folder)}/set.json: {'.'.join(map(str, first['loc']))}"
+        raise PromptError(f"{where}: {first['msg']}; remove that folder and publish the set again") from error
 
 
 def _fetch(file: PromptFile, copy: Path) -> PromptFile:

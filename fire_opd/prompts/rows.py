@@ -102,6 +102,7 @@ def _table(container: Container, chosen: Chosen) -> Iterator[Row]:
     number = 0
     with container.open() as stream:
         for names, batch in _batches(container, stream, chosen):
+            batch.validate(full=True)  # a damaged file may point beyond its buffers, and Arrow would follow
             for start in range(0, batch.num_rows, _BATCH):
                 for value in _exact(batch.slice(start, _BATCH)).to_pylist(maps_as_pydicts="lossy"):
                     number += 1

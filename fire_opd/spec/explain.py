@@ -31,6 +31,8 @@ def parse_yaml(text: str, what: str) -> Any:
         raise SpecError(f"{what}: {where}is not YAML: {said}{remedy}") from error
     except RecursionError as error:
         raise SpecError(f"{what}: is nested too deeply for a spec") from error
+    except ValueError as error:  # 2024-02-30 is a date to YAML, and none
+        raise SpecError(f"{what}: a value does not exist: {error}; correct it, or put it in quotes") from error
 
 
 def explain(what: str, error: ValidationError, model: type[BaseModel] = RunSpec) -> str:

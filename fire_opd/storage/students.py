@@ -3,6 +3,7 @@
 models/<name>/<digest>/…          manifest.json goes last
 """
 
+import re
 import shutil
 import uuid
 from pathlib import Path
@@ -48,7 +49,9 @@ def fetch_model(store: Store, name: str, digest: str) -> Path:
         _check(directory, digest, store.url(folder))
         return directory
     directory = state_folder() / "models" / name / digest
-    if not directory.is_dir():
+    if directory.is_dir():
+        _check(directory, digest, str(directory))
+    else:
         temporary = directory.with_name(f".{directory.name}.{uuid.uuid4().hex}")  # two may fetch at the same time
         for item in store.items(folder):
             target = inside(temporary, item.key.removeprefix(f"{folder}/"))
@@ -74,4 +77,6 @@ def _check(directory: Path, digest: str, url: str) -> None:
 
 
 def _folder(name: str, digest: str) -> str:
+    if not re.fullmatch("[0-9a-f]{64}", digest):  # it comes from a record that others may write, and becomes a path
+        raise StoreError(f"{name}: {digest!r:.80} is no digest of a student; promoted.json was altered")
     return f"models/{model_name(name)}/{digest}"

@@ -23,6 +23,7 @@ _REPEATING = re.compile(r"([+-]?)(\d*)\.(\d*)(?:\\(?:overline|bar|dot)\s*\{?\s*(
 _BASE = re.compile(
     r"([0-9A-Za-z]+)\s*(?:_\s*\{?\s*\(?\s*(\d+|[a-z]+)\s*\)?\s*\}?|\(?\s*(?:in )?base (\d+|[a-z]+)\s*\)?)"
 )
+_PREFIXED = re.compile("0(?:([xX])([0-9A-Fa-f]+)|([bB])([01]+))")
 _BASES = {
     "two": 2,
     "three": 3,
@@ -130,7 +131,10 @@ def _exact(sign: str, value: Fraction) -> Number:
 
 
 def _read_base(text: str) -> tuple[str, int] | None:
-    match = _BASE.fullmatch(text)
+    if match := _PREFIXED.fullmatch(text):
+        return (match[2] or match[4]).lstrip("0").upper() or "0", 16 if match[1] else 2
+    text = re.sub(r"^\(([0-9A-Za-z]+)\)(?=\s*_)", r"\1", text)
+    match = _BASE.fullmatch(re.sub(r"(?<=\d) (?=\d{3,4}(?:\D|$))", "", text))
     name = match and (match[2] or match[3])
     if not match or not name:
         return None

@@ -19,6 +19,9 @@ _RUN = re.compile(r"[^\W\d_]+")
 _WORDS = re.compile(r"(?:[^\W\d_]|[\s\-'.,()/&:;!?\"])+")
 _FORMULA = re.compile(r"(?:[A-Z][a-z]?(?:_?\{?\d+\}?)?|[()]){2,}(?:\^?\{?\d*[+-]\}?)?|[A-Z][a-z]?\^\{?\d*[+-]\}?")
 _NAME = re.compile(r"[A-Za-z]+\d+[A-Za-z]*")  # B12
+_NUMBERED = re.compile(r"\d+[A-Z]")
+_SEQUENCE = re.compile(r"[A-Z](?:\s+[A-Z])+|[TF](?:\s*[,;]\s*[TF])+")
+_GENOTYPE = re.compile(r"(?:([A-Za-z])(?i:\1))+")  # AaBb
 _DATE = re.compile(r"\d{1,4}([-/.])\d{1,2}\1\d{2,4}")
 _VARIABLES = frozenset("xyz")  # no word has these letters only: a product
 _LINKS = ("and", "or")
@@ -37,7 +40,12 @@ def key(text: str) -> str:
 
 def words(given: str, gold: str) -> bool | None:
     """Texts where the gold is one, or where the response is one and the gold is not."""
-    if _is_code(gold) or _DATE.fullmatch(given) or _DATE.fullmatch(gold):
+    if _is_sequence(gold) or _is_sequence(given):  # D B C A is an order, and no product
+        return re.sub(r"[\s,;]", "", given) == re.sub(r"[\s,;]", "", gold)
+    if _GENOTYPE.fullmatch(gold) and given.casefold() == gold.casefold():
+        return given == gold
+    numbered = _is_code(gold) or (_is_code(given) and _NUMBERED.fullmatch(gold))
+    if numbered or _DATE.fullmatch(given) or _DATE.fullmatch(gold):
         return _squeezed(given) == _squeezed(gold)
     if _is_words(gold) or (_is_words(given) and _longest_word(given) > 2):
         a, b = key(given), key(gold)
@@ -57,6 +65,8 @@ def options(given: str, gold: str) -> bool | None:
     if found is None:
         chosen = _CHOSEN.fullmatch(given)
         found = [chosen[1] or chosen[2]] if chosen else []
+    if _is_sequence(gold) or _is_sequence(given):
+        return None
     if len(wanted) > 1 and not re.search(r"\W", gold):
         return found == wanted if found and re.search(r"\W", given) else None  # DBCA is an order
     return sorted(found) == sorted(wanted)
@@ -102,6 +112,11 @@ def _is_code(text: str) -> bool:
     """A chemical formula or a numbered name: written with letters and digits, and no product."""
     formula = _FORMULA.fullmatch(text) and (len(re.findall("[A-Z]", text)) > 1 or text[-1] in "+-}")
     return bool(formula and not text.isalpha()) or bool(_NAME.fullmatch(text))
+
+
+def _is_sequence(text: str) -> bool:
+    """Capital letters with spaces between them, or T and F in a list."""
+    return bool(_SEQUENCE.fullmatch(text)) and not set(text) <= {"X", "Y", "Z", " "}
 
 
 def _squeezed(text: str) -> str:

@@ -121,6 +121,18 @@ def test_references_as_sets_give_them(gold: str) -> None:
 @pytest.mark.parametrize(
     ("one", "other", "right"),
     [
+        ("D B C A", "A B C D", False),
+        ("D B C A", "D B C A", True),
+        ("DBCA", r"D\quad B\quad C\quad A", True),
+        (r"\text{D} \text{B}", "B D", False),
+        ("T, F, F", "F, T, F", False),
+        ("B, C", "C, B", True),
+        ("x y", "y x", True),
+        ("A1", "1A", False),
+        ("AABb", "AaBb", False),
+        ("(1011)_2", "1011_2", True),
+        ("0xFF", "FF_{16}", True),
+        (r"1\,0110_2", "10110_2", True),
         ("1{:}2", "1:2", True),
         ("2{:}1", "1:2", False),
         ("1e-12", "0", False),

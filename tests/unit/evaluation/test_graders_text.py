@@ -24,6 +24,8 @@ def exact(mark: str) -> EvaluationSpec:
         ("#0593#0593", False, False),
         ("#0593 is it", False, True),
         ("#", False, False),
+        ("<think>#1</think>#0593", True, True),
+        ("<think>#0593</think>", False, False),
     ],
 )
 def test_exact_takes_what_follows_the_one_mark(text: str, right: bool, read: bool) -> None:
@@ -31,7 +33,7 @@ def test_exact_takes_what_follows_the_one_mark(text: str, right: bool, read: boo
 
 
 @pytest.mark.parametrize("mark", ["####", "#### ", " ####", "####\n"])
-@pytest.mark.parametrize("text", ["#### 2,750", "####2750", "so\n####   2750.0 \n", "####\n2,750.00"])
+@pytest.mark.parametrize("text", ["#### +2,750", "####2750", "so\n####   2750.0 \n", "####\n2,750.00"])
 @pytest.mark.parametrize("gold", ["2750", "2,750", " 2750\r", "2750.0", "50*55=2750\n#### 2750"])
 def test_exact_leaves_out_white_space_thousands_and_last_zeros(mark: str, text: str, gold: str) -> None:
     assert grade(text, gold, exact(mark)).correct

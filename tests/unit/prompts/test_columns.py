@@ -136,7 +136,11 @@ NESTED = {"reward_model": {"ground_truth": "4", "style": "rule"}, "extra_info": 
 
 
 @pytest.mark.parametrize(
-    "encode", [lambda v: v, json.dumps, lambda v: f" {json.dumps(v, indent=1)}\n", lambda v: json.dumps(json.dumps(v))]
+    "encode",
+    [
+        *(lambda v: v, json.dumps, lambda v: f" {json.dumps(v, indent=1)}\n", lambda v: json.dumps(json.dumps(v))),
+        *(lambda v: json.dumps(json.dumps(json.dumps(v))), lambda v: f"\ufeff{json.dumps(v)}"),
+    ],
 )
 def test_nested_objects_may_be_json_text(tmp_path: Path, encode: Any) -> None:
     messages = [{"role": "user", "content": "2+2?"}]
@@ -145,6 +149,22 @@ def test_nested_objects_may_be_json_text(tmp_path: Path, encode: Any) -> None:
         (found,) = read(file)
         assert (found.messages, found.answer) == ((("user", "2+2?"),), "4")
         assert (found.domain, found.teacher) == ("m", "special")
+
+
+def test_nested_objects_may_be_bytes_or_pairs(tmp_path: Path) -> None:
+    """Else the teacher would be lost, and another one teach."""
+    held = {"extra_info": json.dumps(NESTED["extra_info"]).encode()}
+    pq.write_table(pa.table({"prompt": ["a"], **{k: [v] for k, v in held.items()}}), tmp_path / "p")
+    assert read(tmp_path / "p")[0].teacher == "special"
+    (tmp_path / "j").write_text(jsonl([{"prompt": "a", "extra_info": [["opd_teacher", "special"]]}]))
+    assert read(tmp_path / "j")[0].teacher == "special"
+
+
+def test_one_cause_is_one_error(tmp_path: Path) -> None:
+    """A mapped column that is there is not missing because the prompts are wrong."""
+    rows = [{"messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}], "solution": "4"}]
+    for file in both(tmp_path, rows):
+        assert "the last turn is the assistant's" in refusal(file, {"prompt": "messages", "answer": "solution"})
 
 
 def test_nested_objects_may_be_arrow_maps(tmp_path: Path) -> None:

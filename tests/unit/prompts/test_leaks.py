@@ -58,6 +58,13 @@ def test_a_persona_for_each_question_hides_nothing() -> None:
     assert leaking(training, held_out[:4]) == training[:4]
 
 
+def test_a_session_for_each_prompt_hides_nothing() -> None:
+    """No system turn stands twice: each question has more of them than any of them has questions."""
+    sessions = [(f"Session {n}-{part}", f"{n}+{n}?") for n in range(20) for part in range(3)]
+    assert leaking(sessions, SUMS) == sessions
+    assert leaking(SUMS, sessions) == SUMS
+
+
 def test_agents_and_questions_in_one_set() -> None:
     training = [*PUZZLES[:10], *SUMS[:10]]
     held_out = [*PUZZLES[10:], ("Be brief.", "3+3?")]

@@ -106,6 +106,13 @@ def test_what_cannot_be_rendered_is_refused_by_kind(tmp_path: Path, message: Any
         ([ASKED, {"role": "system", "content": "Be brief."}], "the last turn is not the user's"),
         ([], "expected text or a list of chat messages"),
         (7, "expected text or a list of chat messages"),
+        (str(ASKED), "messages as Python prints them"),
+        (str([{"name": "a", **ASKED}]), "messages as Python prints them"),
+        (f"array([{ASKED}], dtype=object)", "messages as Python prints them"),
+        (json.dumps([[ASKED]]), "is a list of conversations"),
+        (json.dumps([{"from": "human", "value": "2+3?"}]), "turns of ShareGPT"),
+        (json.dumps({"conversations": [{"from": "human", "value": "2+3?"}]}), "an object with `conversations`"),
+        (json.dumps([ASKED, {"role": "assistant", "tool_calls": [{}]}, ASKED]), "message 1: tool calls"),
         (True, "expected text or a list of chat messages"),
         (ASKED, "one chat message: put it into a list"),
         (json.dumps(ASKED), "one chat message: put it into a list"),
@@ -140,6 +147,8 @@ def test_fields_that_do_not_change_the_prompt_are_left_alone(tmp_path: Path) -> 
         json.dumps(json.dumps([ASKED])),  # encoded twice
         [json.dumps(ASKED)],
         json.dumps([{"role": "user", "content": [{"type": "text", "text": "2+3?"}]}]),
+        "\ufeff" + json.dumps([ASKED]),
+        [{"role": "user", "content": json.dumps([{"type": "text", "text": "2+3?"}])}],
     ],
 )
 def test_messages_stored_as_json_text_are_parsed(tmp_path: Path, value: Any) -> None:

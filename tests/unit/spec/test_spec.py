@@ -127,6 +127,7 @@ def test_devices_are_dealt_out_to_replicas(spec_file: Path) -> None:
         ("- a", "expected a mapping of spec fields, found list"),
         ("student:\n\tpath: x", "line 2, column 1: is not YAML: found character '\\t'"),
         ('student: {path: "a', "line 1, column 19: is not YAML: found unexpected end of stream"),
+        ("prompts: {date: 2024-02-30}", "a value does not exist: day is out of range"),
         ("seed: 1\nseed: 2", "line 2, column 1: is not YAML: seed is given twice"),
         (b"student: {path: \xe9}", "is not UTF-8 (byte 16)"),
         ({"round": {"count": 2}}, "round: there is no such field; did you mean rounds?"),

@@ -75,6 +75,12 @@ def test_an_earlier_student_is_promoted_again(
         rollback(store, "other", None, "later")
 
 
+@pytest.mark.parametrize("digest", ["../../../evil", "", "a" * 63, "A" * 64])
+def test_a_digest_from_outside_is_no_path(store: Store, digest: str) -> None:
+    with pytest.raises(StoreError, match="is no digest of a student"):
+        fetch_model(store, "student", digest)
+
+
 def test_an_altered_student_is_refused(
     store: Store, checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
