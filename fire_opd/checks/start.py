@@ -1,22 +1,27 @@
 """The checks before a run, the same at a dry run and at every start, and the start of a run in a plain folder."""
 
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
 from fire_opd.checks.machine import check_machine
 from fire_opd.checks.models import check_models
-from fire_opd.prompts import check_prompt_set
+from fire_opd.evaluation.golds import golds_note
+from fire_opd.prompts import check_prompt_set, prepare_prompts
+from fire_opd.runtime.tick import no_tick
 from fire_opd.spec import RunSpec
 from fire_opd.stages import last_directory
 from fire_opd.storage import Run, read_manifest
 from fire_opd.storage.run import SPEC_FILE
 
+PREPARED = 100  # rows of each set that are prepared before a start
 Log = Callable[[str], None]
 
 
 def check_start(spec: RunSpec) -> list[str]:
     """Check all that can be known without an engine: the first rows of the prompt sets, models by config, index and
-    headers, tokenizers, templates and end tokens. It takes seconds, also for large models; what is known soonest first.
+    headers, tokenizers, templates and end tokens; then prepare some rows, whose prompts, teachers and answers are seen
+    so. It takes seconds, also for large models; what is known soonest first.
 
     Returns:
         Notes: what is allowed, and worth knowing.
@@ -31,7 +36,11 @@ def check_start(spec: RunSpec) -> list[str]:
     notes = check_models(spec)
     from fire_opd.scores.preflight import preflight  # transformers takes seconds to import
 
-    return [*notes, *preflight(spec)["notes"]]
+    notes += preflight(spec)["notes"]
+    with tempfile.TemporaryDirectory() as folder:
+        prepare_prompts(spec, Path(folder), no_tick, first=PREPARED)
+        golds = golds_note(Path(folder) / "evaluation.parquet", spec.evaluation, no_tick)
+    return [*notes, golds] if golds else notes
 
 
 def check_before(spec: RunSpec, run: Run | None, log: Log) -> None:

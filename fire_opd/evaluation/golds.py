@@ -46,22 +46,27 @@ def unmatched_golds(answers: Iterable[str], rules: EvaluationSpec) -> Unmatched:
 
 
 def check_golds(evaluation: Path, rules: EvaluationSpec, tick: Tick) -> None:
-    """Refuse a prepared held-out set (table PROMPT) of which no answer can be matched; log which ones cannot.
+    """As `golds_note`, which is logged: the metrics of an evaluation say how many cannot be matched.
 
-    Nothing of it is in the prepared set: another grader changes what is evaluated, and not what is trained. The metrics
-    of an evaluation say how many there are.
+    Nothing of it is in the prepared set: another grader changes what is evaluated, and not what is trained.
+    """
+    if note := golds_note(evaluation, rules, tick):
+        _LOG.warning("%s: %s", rules.path, note)
+
+
+def golds_note(evaluation: Path, rules: EvaluationSpec, tick: Tick) -> str | None:
+    """A line on the answers of a prepared held-out set (table PROMPT) that cannot be matched; None where all can.
 
     Raises:
         PromptError: none can be matched: the grader is not the one for this set.
     """
     if not rules.graded:
-        return
+        return None
     found = unmatched_golds(_answers(evaluation, tick), rules)
     note = found.note(rules)
     if note and found.number == found.of:
         raise PromptError(f"evaluation.path {rules.path}: {note}")
-    if note:
-        _LOG.warning("%s: %s", rules.path, note)
+    return note
 
 
 def _answers(evaluation: Path, tick: Tick) -> Iterable[str]:

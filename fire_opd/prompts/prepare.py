@@ -22,8 +22,15 @@ from fire_opd.spec import RunSpec
 _ROWS, _CHARACTERS = 4096, 1 << 20  # tokenised and written at one time
 
 
-def prepare_prompts(spec: RunSpec, out: Path, tick: Tick) -> dict[str, Any]:
+def prepare_prompts(spec: RunSpec, out: Path, tick: Tick, first: int | None = None) -> dict[str, Any]:
     """Write `prompts.parquet` and `evaluation.parquet` (table PROMPT, order of the files) into `out`.
+
+    Args:
+        spec: of the run.
+        out: directory.
+        tick: called with the rows read.
+        first: only so many rows of each set, for a look at them before the start. Leaks are not judged then: what is
+            boilerplate the whole set decides.
 
     Returns:
         Counts of both sets, and the fingerprint of the training set: over its prompts with their answers, domains and
@@ -35,19 +42,20 @@ def prepare_prompts(spec: RunSpec, out: Path, tick: Tick) -> dict[str, Any]:
             the spec says that these are errors; the message names the rows.
     """
     renderer = Renderer.of(spec)
-    preparation = _Preparation(spec, renderer, tick)
+    preparation = _Preparation(spec, renderer, tick, first)
     evaluation = preparation.write(out / "evaluation.parquet", training=False)
     training = preparation.write(out / "prompts.parquet", training=True)
     preparation.problems.check()
     for path, counts in ((spec.evaluation.path, evaluation), (spec.prompts.path, training)):
-        if not counts["kept"]:
+        if not counts["kept"] and (first is None or counts["read"] < first):
             raise PromptError(f"{path}: no prompt is left: {counts}")
     return {"training": training, "evaluation": evaluation, "fingerprint": preparation.fingerprint.hexdigest()}
 
 
 class _Preparation:
-    def __init__(self, spec: RunSpec, renderer: Renderer, tick: Tick) -> None:
+    def __init__(self, spec: RunSpec, renderer: Renderer, tick: Tick, first: int | None) -> None:
         self.spec = spec
+        self._first = first
         self.problems = Problems()
         self._renderer = renderer
         self._vocab = shared_vocab(spec)
@@ -72,7 +80,7 @@ class _Preparation:
         name, part = ("prompts", self.spec.prompts) if training else ("evaluation", self.spec.evaluation)
         columns = Columns(part.columns, f"{name}.columns")
         answers = self.spec.grading is not None if training else self.spec.evaluation.graded
-        for prompt in read_prompts(part.path, problems, columns, answers=answers):
+        for prompt in read_prompts(part.path, problems, columns, answers=answers, rows=self._first):
             yield prompt.asked(self.spec.prompts.system, self.spec.prompts.suffix)
 
     def _unique(self, counts: dict[str, int], training: bool) -> Iterator[RawPrompt]:
@@ -84,7 +92,7 @@ class _Preparation:
                 self._tick(counts["read"], counts["read"] + 1)  # nobody knows how many there are
             if not training:
                 self._leaks.hold_out(prompt)
-            elif self._leaks.leaks(prompt):
+            elif self._first is None and self._leaks.leaks(prompt):
                 counts["overlap"] += 1
                 if rules.overlap == "error":
                     where = f"is in {self.spec.evaluation.path}; remove it or set prompts.overlap to drop"

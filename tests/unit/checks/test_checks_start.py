@@ -1,5 +1,6 @@
 """The checks before a start: from the command line, in one line; again at every start, but not for a finished run."""
 
+import json
 import os
 import subprocess
 import sys
@@ -83,6 +84,29 @@ def test_prompt_sets_and_tokenizers_are_checked_too(model: Path, spec_with: Spec
     text("tokenizer.json", tokenizer.replace('"a": ', '"ä": '))(model)
     with pytest.raises(PreflightError, match="'ä'"):
         check_start(spec_with(model))
+
+
+@pytest.mark.parametrize(
+    ("field", "rows", "problem"),
+    [
+        ("prompts", [{"prompt": "1+1=", "teacher": "nobody"}], r"teacher: 'nobody': is not one of \['c', 'm'\]"),
+        ("prompts", [{"prompt": "1+1=", "domain": "x"}], "domain: 'x': is served by no teacher"),
+        ("prompts", [{"prompt": "1+" * 300 + "1=", "domain": "m"}], "tokens: prompts.max_tokens is "),
+        ("evaluation", [{"prompt": "1+1=", "domain": "m", "answer": "#"}], "1 of 1 held-out answers cannot be matched"),
+    ],
+)
+def test_what_rows_mean_is_known_before_the_start(
+    spec_with: SpecWith, model: Path, tmp_path: Path, field: str, rows: list[dict[str, str]], problem: str
+) -> None:
+    """Teachers, lengths in tokens and answers of the first rows."""
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    with pytest.raises(PromptError, match=problem):
+        check_start(spec_with(model, f"{field}.path={tmp_path}/rows.jsonl", "prompts.max_tokens=64"))
+
+
+def test_a_leak_is_for_the_whole_set_to_tell(spec_with: SpecWith, model: Path) -> None:
+    spec = spec_with(model)
+    check_start(spec.model_copy(update={"prompts": spec.prompts.model_copy(update={"path": spec.evaluation.path})}))
 
 
 def test_an_unfinished_run_is_checked_again_and_a_finished_one_is_not(
