@@ -18,6 +18,7 @@ from typing import Any
 from fire_opd.errors import LineageError, StoreError, StoreUnreachable
 from fire_opd.lineage.code import code_digest
 from fire_opd.lineage.objects import Objects, cached, outputs, stored
+from fire_opd.lineage.ownership import write_over_damage
 from fire_opd.lineage.workspace import RUN_FOLDER
 from fire_opd.stages import STAGES, Job, Output
 from fire_opd.storage import Manifest, Store, open_store, verify_files
@@ -53,7 +54,7 @@ def index_outputs(store: Store, workspace: Path, lock: Path, done: set[str]) -> 
         manifest = read_manifest(workspace / output.path) if output.is_stage else None
         if output.md5 not in done and manifest:
             entry = {"md5": output.md5, "run": workspace.name, "directory": output.path.removeprefix(f"{RUN_FOLDER}/")}
-            store.write_json(cache_key(manifest.identity(), manifest.libraries, workspace), entry, None)
+            write_over_damage(store, cache_key(manifest.identity(), manifest.libraries, workspace), entry)
 
 
 class StageCache:

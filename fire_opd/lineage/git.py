@@ -13,7 +13,6 @@ from fire_opd.storage.places import checkout
 # The user's and the system's settings are not read: aliases, filters, line ends and diff tools must not reach into a
 # run. The checkout is the one whose code runs already, so there is nothing to protect by asking who owns it.
 _ENVIRONMENT = {"GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_NOSYSTEM": "1", "GIT_TERMINAL_PROMPT": "0", "LC_ALL": "C"}
-_FOREIGN = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_COMMON_DIR", "GIT_OBJECT_DIRECTORY", "GIT_PREFIX")
 _SETTINGS = {
     "user.name": "fire-opd",
     "user.email": "fire-opd@localhost",
@@ -47,7 +46,7 @@ def git(where: Path, *arguments: str, env: Mapping[str, str] | None = None) -> s
     Raises:
         LineageError: git is not there, failed, or a lock was held for a minute.
     """
-    kept = {name: value for name, value in os.environ.items() if name not in _FOREIGN}
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
     until = time.monotonic() + _SECONDS
     while True:
         try:

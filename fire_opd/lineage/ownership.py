@@ -10,8 +10,9 @@ import time
 import uuid
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
-from fire_opd.errors import LineageError
+from fire_opd.errors import LineageError, StoreError, StoreUnreachable
 from fire_opd.lineage.git import git
 from fire_opd.storage import Store
 
@@ -119,8 +120,28 @@ def check_owner(store: Store, name: str, workspace: Path) -> None:
 def intend(store: Store, name: str, needed: Iterable[str]) -> None:
     """Say what a run is about to rely on: MD5s of objects, digests of inputs. Replaces what it said before."""
     key, wanted = f"{INTENTS}/{name}.json", {"needed": sorted(needed), "when": time.time()}
-    while not store.write_json(key, wanted, (store.read_json(key) or (None, None))[1]):
-        continue
+    write_over_damage(store, key, wanted, replace=True)
+
+
+def write_over_damage(store: Store, key: str, value: dict[str, Any], *, replace: bool = False) -> None:
+    """Write an object that says nothing but what its writer knows; one that is damaged is written anew.
+
+    Args:
+        store: where to.
+        key: of the object.
+        value: what it says.
+        replace: also where a sound one is there.
+    """
+    while True:
+        try:
+            found = store.read_json(key)
+        except StoreUnreachable:
+            raise
+        except StoreError:
+            store.delete(key)
+            continue
+        if (found and not replace) or store.write_json(key, value, found[1] if found else None):
+            return
 
 
 def intended(store: Store, age: float) -> set[str]:

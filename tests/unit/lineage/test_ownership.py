@@ -7,7 +7,17 @@ import pytest
 
 from fire_opd.errors import LineageError
 from fire_opd.lineage.git import git
-from fire_opd.lineage.ownership import OWNERS, check_owner, give_up, intend, intended, take_name, take_over
+from fire_opd.lineage.ownership import (
+    INTENTS,
+    OWNERS,
+    check_owner,
+    give_up,
+    intend,
+    intended,
+    take_name,
+    take_over,
+    write_over_damage,
+)
 from fire_opd.lineage.retention import plan
 from fire_opd.storage import Store, open_store
 
@@ -105,3 +115,25 @@ def test_intents_are_replaced_and_grow_old(store: Store, monkeypatch: pytest.Mon
 def test_an_empty_store_judges_nothing(store: Store) -> None:
     with pytest.raises(LineageError, match="no recorded run to judge by"):
         plan(store, last=0, grace=0)
+
+
+@pytest.mark.parametrize("damaged", ["", '{"needed": [', "[]"])
+def test_what_a_run_says_again_is_written_over_damage(store: Store, tmp_path: Path, damaged: str) -> None:
+    """A truncated object would stop the recording for ever."""
+    for key in (f"{INTENTS}/a.json", "stages/x.json"):
+        (tmp_path / "store" / key).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "store" / key).write_text(damaged)
+    intend(store, "a", ["x"])
+    assert intended(store, 60) == {"x"}
+    write_over_damage(store, "stages/x.json", {"run": "a"})
+    write_over_damage(store, "stages/x.json", {"run": "b"})  # who was first stays
+    found = store.read_json("stages/x.json")
+    assert found
+    assert found[0] == {"run": "a"}
+
+
+def test_variables_of_the_users_git_do_not_reach_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GIT_LITERAL_PATHSPECS", "1")
+    monkeypatch.setenv("GIT_AUTHOR_DATE", "yesterday, or so")
+    monkeypatch.setenv("GIT_ALTERNATE_OBJECT_DIRECTORIES", "/nowhere")
+    assert git(workspace(tmp_path / "one"), "ls-files", ":(glob)*.py") == "code.py\n"

@@ -51,6 +51,18 @@ def test_the_stored_name_fits_the_content(store: Store, tmp_path: Path, name: st
     assert len(read(store.url(f"{made.folder}/{made.file}"))) == 20
 
 
+@pytest.mark.parametrize("file", ["../../../../secret.jsonl", "/etc/passwd", "..", "a/b.jsonl", ""])
+def test_a_file_name_from_outside_is_no_path(store: Store, tmp_path: Path, file: str) -> None:
+    """Whoever can write the store could have a retraining read, and record, another file of this machine."""
+    made = publish_prompts(store, jsonl(tmp_path / "a.jsonl", ROWS), "sums")
+    key = f"{made.folder}/set.json"
+    found = store.read_json(key)
+    assert found
+    assert store.write_json(key, {**found[0], "file": file}, found[1])
+    with pytest.raises(PromptError, match=r"set\.json: file: .*; remove that folder and publish the set again"):
+        find_prompts(store, made.reference)
+
+
 def test_a_set_of_several_files(store: Store, tmp_path: Path) -> None:
     shards = tmp_path / "shards"
     shards.mkdir()
