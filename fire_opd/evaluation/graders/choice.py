@@ -10,17 +10,20 @@ _OPEN, _CLOSE, _GAP = r"[\s*_(\[{$\"'`#\\]{0,6}", r"[)\]}.:*_\"'`$]{0,6}", r"\s{
 _SEVERAL = rf"([A-J])(?![^\W_]|')((?:{_CLOSE}{_GAP}(?:,|/|&|\b(?:and|or)\b){_OPEN}[A-J](?![^\W_]|')){{0,9}})"
 _ARTICLE = r"(?!\s+(?!because|since|as|and|or|but|is|which|for)[a-z])"  # "the answer is A dog"
 _IS = rf"{_GAP}(?:(?i:is|are|为|是|[:：=]){_GAP}|[*_]){{1,6}}"
+_CHOOSE = r"(?i:\b(?:choose|pick|select|go with|it's|it is|must be))"
 _RIGHT = r"\s{1,6}(?:is|are)\s{1,6}(?:the\s{1,6})?(?:correct|right|best|answer)"
 _STATEMENTS = [
     re.compile(pattern, re.MULTILINE)
     for pattern in (
-        rf"(?i:answer|option|choice|答案|选项){_IS}(?i:option|choice|letter)?{_OPEN}{_SEVERAL}{_ARTICLE}",
+        rf"(?i:answer|option|choice|答案|选项)[\"']?{_IS}(?i:option|choice|letter)?{_OPEN}{_SEVERAL}{_ARTICLE}",
+        rf"{_CHOOSE}{_GAP}(?i:option|choice|letter)?{_OPEN}{_SEVERAL}{_ARTICLE}",
         rf"(?i:options?|choices?){_GAP}{_OPEN}{_SEVERAL}{_CLOSE}{_RIGHT}",
         rf"(?<![\w']){_OPEN}{_SEVERAL}{_CLOSE}{_RIGHT}",
         rf"^{_OPEN}{_SEVERAL}{_CLOSE}{_GAP}$",
     )
 ]
 _SMALL = re.compile(rf"(?i:answer){_IS}{_OPEN}([a-j]){_CLOSE}{_GAP}$", re.MULTILINE)
+_JOINED = re.compile(rf"(?i:answer){_IS}{_OPEN}([A-J]{{2,6}}){_CLOSE}{_GAP}$", re.MULTILINE)
 _MENTION = re.compile(rf"\(([A-J])\)|^{_GAP}([A-J])[).:]\s|(?i:option|choice)\s{{1,6}}([A-J])(?!\w)", re.MULTILINE)
 
 
@@ -46,6 +49,7 @@ def reference_letters(answer: str) -> frozenset[str]:
 def _chosen(text: str) -> frozenset[str]:
     found = [(match.start(), _letters(match)) for pattern in _STATEMENTS for match in pattern.finditer(text)]
     found += [(match.start(), frozenset(match[1].upper())) for match in _SMALL.finditer(text)]
+    found += [(match.start(), frozenset(match[1])) for match in _JOINED.finditer(text)]
     boxes = boxed_answers(text)
     if boxes and (letters := reference_letters(", ".join(boxes))):
         found.append((max(text.rfind(r"\boxed"), text.rfind(r"\fbox")), letters))
