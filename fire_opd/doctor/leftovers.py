@@ -33,7 +33,10 @@ def check_half_made() -> Iterator[Finding]:
             yield Finding(f"{made}", means, "removed", partial(_discard, made, name))
     places = [run for found in sorted(runs.glob("*")) for run in (found / "run", found) if (run / "ledger").is_dir()]
     left = [path for run in places if not FileLock(run / LOCK).held() for path in _temporary(run)]
-    folders = [state / "demo", state / "inputs", *([Path(store_url())] if "://" not in store_url() else [])]
+    folders = [
+        *(state / part for part in ("demo", "inputs", "models")),
+        *([Path(store_url())] if "://" not in store_url() else []),
+    ]
     left += [path for folder in folders for path in _temporary(folder)]
     left += [*Path(tempfile.gettempdir()).glob("fire-opd-*"), *_of_snapshots()]
     for path in left:

@@ -9,13 +9,13 @@ Hub ids with a pinned revision and prompt sets at a URL stay where they are; the
 
 import json
 import shutil
-import uuid
 from pathlib import Path
 
 from fire_opd.errors import LineageError
 from fire_opd.prompts import local_files, set_digest, shard_name
 from fire_opd.spec import ModelSpec, RunSpec, input_parts, map_paths
 from fire_opd.storage import Store, model_digest
+from fire_opd.storage.commit import arriving
 from fire_opd.storage.manifest import file_entry, walk_files
 from fire_opd.storage.models import is_model_file
 from fire_opd.storage.store import inside
@@ -97,19 +97,13 @@ def fetch_input(store: Store, digest: str, into: Path) -> Path:
         raise LineageError(f"input {digest}: not in {store.url(_FOLDER)}; was the run recorded to this store?")
     files, target = found[0]["files"], inside(into, digest)
     if not target.is_dir():
-        temporary = into / f".{digest}.{uuid.uuid4().hex}"  # two may fetch at the same time
-        for name, entry in files.items():
-            file = inside(temporary, name)
-            file.parent.mkdir(parents=True, exist_ok=True)
-            store.download(f"{_FOLDER}/{digest}/{name}", file)
-            if file_entry(file).model_dump() != entry:
-                raise LineageError(f"{store.url(f'{_FOLDER}/{digest}/{name}')}: altered: size or SHA-256 differs")
-        try:
-            temporary.rename(target)
-        except OSError:  # another process was faster
-            if not target.is_dir():
-                raise
-            shutil.rmtree(temporary)
+        with arriving(target) as temporary:
+            for name, entry in files.items():
+                file = inside(temporary, name)
+                file.parent.mkdir(parents=True, exist_ok=True)
+                store.download(f"{_FOLDER}/{digest}/{name}", file)
+                if file_entry(file).model_dump() != entry:
+                    raise LineageError(f"{store.url(f'{_FOLDER}/{digest}/{name}')}: altered: size or SHA-256 differs")
     single = [name for name in files if name.partition(".")[0] == "set"]
     return target / single[0] if len(files) == len(single) == 1 else target
 

@@ -35,7 +35,7 @@ def watch(run: Run, recorded: Recorded, console: Console) -> None:
     if not console.is_terminal:
         shown = -1
         while True:
-            held, done = _held(run), rounds_done(run)
+            held, done = _held(run), rounds_done(run, shown)
             for number in range(shown + 1, done + 1):
                 console.print(round_line(run, number), highlight=False, markup=False, soft_wrap=True)
             shown = done
@@ -43,34 +43,41 @@ def watch(run: Run, recorded: Recorded, console: Console) -> None:
                 return
             time.sleep(_EVERY)
     with Live(console=console, auto_refresh=False) as live:
-        held = True
+        held, figures = True, list[dict[str, Any]]()
         while held:
             held = _held(run)  # before the look: what ends meanwhile is seen once more
-            live.update(Text("\n".join(view(run, recorded()))), refresh=True)
+            live.update(Text("\n".join(view(run, recorded(), figures))), refresh=True)
             time.sleep(_EVERY if held else 0)
 
 
-def view(run: Run, recorded: int | None) -> list[str]:
-    """What there is to see now, in lines."""
-    done, count = rounds_done(run), run.spec.rounds.count
-    state = "complete" if done == count else f"{'at work' if _held(run) else 'stopped'}, round {done + 1} of {count}"
+def view(run: Run, recorded: int | None, figures: list[dict[str, Any]]) -> list[str]:
+    """What there is to see now, in lines.
+
+    Args:
+        run: to look at.
+        recorded: the round up to which it is recorded; None where it is not.
+        figures: of the rounds that an earlier look has read; those that are complete by now are added.
+    """
+    held, done, count = _held(run), rounds_done(run, len(figures) - 1), run.spec.rounds.count
+    figures += [round_figures(run, number) for number in range(len(figures), done + 1)]
+    state = "complete" if done == count else f"{'at work' if held else 'stopped'}, round {done + 1} of {count}"
     lines = [f"{run.name} · {run.spec.method.name} · {state}"]
-    figures = [round_figures(run, number) for number in range(done + 1)]
     if figures:
         figure, values = figure_of(run.spec.evaluation), [f["held_out"]["value"] for f in figures]
         lines.append(f"{figure.name} {figure.show(values[0])} {sparkline(values)} {figure.show(values[-1])}")
     if done < count:
-        lines.append("   ".join(_stages(run, done + 1)))
-        lines += _remaining(run, figures[1:], count - done)
-    lines += ["engines " + ", ".join(_engines(run))] if _held(run) else []
+        since = _since(run, done)
+        lines.append("   ".join(_stages(run, done + 1, since)))
+        lines += _remaining(figures[1:], count - done, since)
+    lines += ["engines " + ", ".join(_engines(run))] if held else []
     if recorded is not None:
         lines.append(f"recorded up to round {recorded}" if recorded >= 0 else "nothing is recorded yet")
     return lines
 
 
-def rounds_done(run: Run) -> int:
-    """The last complete round; -1 where not even the student before training was evaluated."""
-    done = -1
+def rounds_done(run: Run, known: int = -1) -> int:
+    """The last complete round, where `known` is; -1 where not even the student before training was evaluated."""
+    done = known
     while done < run.spec.rounds.count and run.path(f"{last_directory(run.spec, done + 1)}/{MANIFEST}").is_file():
         done += 1
     return done
@@ -92,7 +99,7 @@ def _jobs(run: Run, number: int) -> Iterator[Job]:
         yield Job(run, stage, number)
 
 
-def _stages(run: Run, number: int) -> Iterator[str]:
+def _stages(run: Run, number: int, since: float) -> Iterator[str]:
     """Each stage of a round: ✓ and its seconds, … and since when, or its name alone while it waits."""
     reached = False
     for job in _jobs(run, number):
@@ -104,25 +111,25 @@ def _stages(run: Run, number: int) -> Iterator[str]:
         part = f" {sum(chunks)}/{len(chunks)} chunks" if any(chunks) else ""
         failed = sum(attempt["outcome"] != "done" for attempt in attempts)
         again = f", attempt {failed + 1}" if failed else ""
-        yield job.label if reached else f"… {job.label} {_since(run):.0f} s{part}{again}"
+        yield job.label if reached else f"… {job.label} {since:.0f} s{part}{again}"
         reached = True
 
 
-def _since(run: Run) -> float:
+def _since(run: Run, done: int) -> float:
     """Seconds since the last attempt of a stage ended; of the folder's life where none has."""
-    ended = [attempt["ended"] for file in run.path("ledger").glob("*/*.json") for attempt in read_attempts(file)[-1:]]
+    files = [file for number in (done, done + 1) for file in run.path(f"ledger/{number}").glob("*.json")]
+    ended = [attempts[-1]["ended"] for file in files if (attempts := read_attempts(file))]
     begun = datetime.fromisoformat(max(ended)).timestamp() if ended else run.path(".").stat().st_ctime
     return max(datetime.now(UTC).timestamp() - begun, 0)
 
 
-def _remaining(run: Run, trained: list[dict[str, Any]], left: int) -> list[str]:
+def _remaining(trained: list[dict[str, Any]], left: int, since: float) -> list[str]:
     if not trained:
         return []
-    each = statistics.median(figures["seconds"] for figures in trained[-_LATELY:])
-    tokens = sum(figures["tokens"] for figures in trained[-_LATELY:])
-    seconds = sum(figures["seconds"] for figures in trained[-_LATELY:])
-    rate = f", {tokens / seconds:,.0f} trained tokens/s" if seconds else ""
-    return [f"a round takes {each:.1f} s{rate}; about {max(left * each - _since(run), 0) / 60:.1f} min left"]
+    lately = trained[-_LATELY:]
+    each, seconds = statistics.median(f["seconds"] for f in lately), sum(f["seconds"] for f in lately)
+    rate = f", {sum(f['tokens'] for f in lately) / seconds:,.0f} trained tokens/s" if seconds else ""
+    return [f"a round takes {each:.1f} s{rate}; about {max(left * each - since, 0) / 60:.1f} min left"]
 
 
 def _engines(run: Run) -> list[str]:

@@ -6,6 +6,7 @@ of the same stage removes.
 
 import os
 import shutil
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -62,6 +63,25 @@ def commit_stage(
     reach(f"{stage}.complete")
     replace_directory(temporary, directory)
     reach(f"{stage}.renamed")
+
+
+@contextmanager
+def arriving(directory: Path) -> Iterator[Path]:
+    """A folder to fill, which becomes `directory` at the end; nothing is left where filling fails.
+
+    Two may fill the same one at a time: their contents are equal, and who comes second throws theirs away.
+    """
+    temporary = directory.with_name(f".{directory.name}.{uuid.uuid4().hex}.tmp")
+    temporary.mkdir(parents=True)
+    try:
+        yield temporary
+        try:
+            temporary.rename(directory)
+        except OSError:
+            if not directory.is_dir():
+                raise
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def replace_directory(temporary: Path, directory: Path) -> None:

@@ -4,14 +4,11 @@ models/<name>/<digest>/…          manifest.json goes last
 """
 
 import re
-import shutil
-import uuid
 from pathlib import Path
-
-import fsspec
 
 from fire_opd.errors import StoreError
 from fire_opd.runtime.failpoints import reach
+from fire_opd.storage.commit import arriving
 from fire_opd.storage.manifest import MANIFEST, Manifest, directory_digest, verify_files
 from fire_opd.storage.places import state_folder
 from fire_opd.storage.store import LocalStore, Store, inside, model_name
@@ -52,19 +49,12 @@ def fetch_model(store: Store, name: str, digest: str) -> Path:
     if directory.is_dir():
         _check(directory, digest, str(directory))
     else:
-        temporary = directory.with_name(f".{directory.name}.{uuid.uuid4().hex}")  # two may fetch at the same time
-        for item in store.items(folder):
-            target = inside(temporary, item.key.removeprefix(f"{folder}/"))
-            target.parent.mkdir(parents=True, exist_ok=True)
-            with fsspec.open(store.url(item.key), "rb") as source, target.open("wb") as copy:
-                shutil.copyfileobj(source, copy, 1 << 20)
-        _check(temporary, digest, store.url(folder))
-        try:
-            temporary.rename(directory)
-        except OSError:  # another process was faster
-            if not directory.is_dir():
-                raise
-            shutil.rmtree(temporary)
+        with arriving(directory) as temporary:
+            for item in store.items(folder):
+                target = inside(temporary, item.key.removeprefix(f"{folder}/"))
+                target.parent.mkdir(parents=True, exist_ok=True)
+                store.download(item.key, target)
+            _check(temporary, digest, store.url(folder))
     return directory
 
 

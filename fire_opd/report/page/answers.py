@@ -1,5 +1,6 @@
 """Held-out answers before and after, side by side, and how sure the difference is."""
 
+from pathlib import Path
 from typing import Any
 
 import pyarrow.compute as pc
@@ -8,7 +9,7 @@ from fire_opd.errors import ArtifactError
 from fire_opd.evaluation.figure import figure_of
 from fire_opd.evaluation.paired import bootstrap_interval, read_pair
 from fire_opd.records import PROMPT, SAMPLE, read_table
-from fire_opd.report.page.texts import texts_of
+from fire_opd.report.page.texts import Texts
 from fire_opd.stages import EVALUATE, PREPARE, Job
 from fire_opd.storage import Run
 
@@ -27,14 +28,14 @@ def difference(run: Run, last: int) -> str:
     return f"{figure.name} {paired.mean() * scale:+.3g} [{low * scale:+.3g}, {high * scale:+.3g}] {unit}"
 
 
-def answers(run: Run, last: int) -> list[dict[str, Any]]:
+def answers(run: Run, last: int, show: Texts) -> list[dict[str, Any]]:
     """First answers to held-out prompts before training and after round `last`, evenly up to `SHOWN_PROMPTS` prompts.
 
     Those that changed between right and wrong come first.
     """
     file = Job(run, PREPARE).directory(PREPARE.outputs[0].directory) / "evaluation.parquet"
     asked = read_table(file, PROMPT, ["prompt", "prompt_ids"]).to_pylist()
-    before, after, show = _first(run, 0), _first(run, last), texts_of(run)
+    before, after = _first(run, 0), _first(run, last)
     both = [row for row in asked if row["prompt"] in before and row["prompt"] in after]
     rows = [
         {
@@ -57,5 +58,5 @@ def _said(row: dict[str, Any]) -> dict[str, Any]:
     return {name: row[name] for name in ("text", "correct", "finish_reason")}
 
 
-def _evaluation(run: Run, number: int) -> Any:
+def _evaluation(run: Run, number: int) -> Path:
     return Job(run, EVALUATE, number).directory(EVALUATE.outputs[-1].directory)

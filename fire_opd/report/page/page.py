@@ -15,6 +15,7 @@ from fire_opd.evaluation.figure import figure_of
 from fire_opd.report.figures import summarize
 from fire_opd.report.page.answers import SHOWN_PROMPTS, answers, difference
 from fire_opd.report.page.charts import curves, lanes, weights
+from fire_opd.report.page.texts import texts_of
 from fire_opd.report.page.trajectories import SHOWN_TOKENS, trajectories
 from fire_opd.storage import Run
 
@@ -29,7 +30,7 @@ def write_page(run: Run) -> Path:
     """
     from jinja2 import Environment
 
-    summary, shown = summarize(run), trajectories(run)
+    summary, texts = summarize(run), texts_of(run)
     last = max((figures["round"] for figures in summary["rounds"]), default=0)
     file = run.path(PAGE)
     file.parent.mkdir(exist_ok=True)
@@ -39,12 +40,12 @@ def write_page(run: Run) -> Path:
         summary=summary,
         headline=_headline(run, summary, last),
         difference=difference(run, last) if last else "",
-        answers=answers(run, last) if last else [],
+        answers=answers(run, last, texts) if last else [],
         rounds=[_row(run, figures) for figures in summary["rounds"]],
         charts={"curves": curves(run, summary), "lanes": lanes(run), "weights": weights(run)},
         style=_resource("page.css"),
         script=_resource("page.js"),
-        data=_for_script(shown),
+        data=_for_script(trajectories(run, texts)),
         rule=f"at most {SHOWN_TOKENS:,} tokens, taken evenly from all rounds",
         answers_rule=f"at most {SHOWN_PROMPTS} prompts, taken evenly; what changed between right and wrong comes first",
     )

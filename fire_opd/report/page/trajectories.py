@@ -9,7 +9,7 @@ import pyarrow as pa
 from fire_opd.fire.loops import loops
 from fire_opd.fire.ragged import flatten
 from fire_opd.records import BATCH, ROLLOUT, SCORE, read_table
-from fire_opd.report.page.texts import Texts, texts_of
+from fire_opd.report.page.texts import Texts
 from fire_opd.stages import ROUND, Job
 from fire_opd.storage import Run
 from fire_opd.storage.manifest import MANIFEST
@@ -29,14 +29,13 @@ _ABOUT = ("domain", "teacher", "prompt_ids", "response_ids", "finish_reason")
 _SIGNIFICANT = 4
 
 
-def trajectories(run: Run) -> dict[str, Any]:
+def trajectories(run: Run, show: Texts) -> dict[str, Any]:
     """Trajectories of all trained rounds, evenly, up to `SHOWN_TOKENS` tokens.
 
     Returns:
         `numbers`, their names; `rows`, one a trajectory, with `tokens` as pieces of text and `values` by number.
     """
     rounds = [n for n in range(1, run.spec.rounds.count + 1) if _is_trained(run, n)]
-    show = texts_of(run)
     rows = [row for n in rounds for row in _round(run, n, SHOWN_TOKENS // len(rounds), show)]
     return {"numbers": list(NUMBERS), "rows": rows}
 

@@ -2,6 +2,8 @@
 
 import json
 import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,7 +13,7 @@ import torch
 from fire_opd.checks import check_models, check_start
 from fire_opd.checks.configs import CPU_HEAD_SIZES
 from fire_opd.errors import InputError, SpecError
-from fire_opd.spec import RunSpec
+from fire_opd.spec import RunSpec, dump_spec
 from tests.unit.checks.broken_models import BROKEN, INDEX, Change, both, config, sharded, tensors, text, untied
 
 SpecWith = Callable[..., RunSpec]
@@ -108,10 +110,16 @@ def test_an_empty_directory(tmp_path: Path, spec_with: SpecWith) -> None:
     assert "is an empty directory" in refusal(spec_with(tmp_path))
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
-def test_a_file_that_may_not_be_read(model: Path, spec_with: SpecWith) -> None:
+def test_a_file_that_may_not_be_read(model: Path, spec_with: SpecWith, tmp_path: Path) -> None:
+    """Root may read everything, but for the capabilities that are taken away here."""
+    (tmp_path / "spec.yaml").write_text(dump_spec(spec_with(model)))
     (model / "model.safetensors").chmod(0)
-    assert "model.safetensors: may not be read by this user" in refusal(spec_with(model))
+    rights = "-dac_override,-dac_read_search"
+    less = ["setpriv", f"--bounding-set={rights}", f"--inh-caps={rights}"] if os.geteuid() == 0 else []
+    command = [*less, sys.executable, "-m", "fire_opd.cli", "run", str(tmp_path / "spec.yaml"), "--dry-run"]
+    result = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+    assert result.returncode == 2
+    assert "model.safetensors: may not be read by this user" in result.stderr
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from fire_opd.evaluation.metrics import GREEDY
 from fire_opd.records import BATCH, PROMPT, ROLLOUT, SAMPLE, SCORE, write_table
 from fire_opd.report.page import try_page, write_page
-from fire_opd.report.page.texts import pieces
+from fire_opd.report.page.texts import pieces, texts_of
 from fire_opd.report.page.trajectories import NUMBERS, trajectories
 from fire_opd.stages import BASELINE, EVALUATE, PREPARE, ROUND, Job, Stage
 from fire_opd.storage import Run, commit_stage
@@ -204,7 +204,7 @@ def test_hostile_text_is_text(page: Page) -> None:
 
 def test_larger_runs_are_thinned_evenly(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("fire_opd.report.page.trajectories.SHOWN_TOKENS", 12)  # of 24
-    assert [len(row["tokens"]) for row in trajectories(run)["rows"]] == [LENGTHS[0], LENGTHS[-1]]
+    assert [len(row["tokens"]) for row in trajectories(run, texts_of(run))["rows"]] == [LENGTHS[0], LENGTHS[-1]]
 
 
 def test_a_page_that_cannot_be_written_is_a_warning(run: Run) -> None:

@@ -46,25 +46,25 @@ def test_what_is_done_and_what_is_being_done(run: Run) -> None:
     make(run, ROLLOUT, 2)
     make(run, SCORE, 2, chunk=0)
     with run.held():
-        lines = view(run, 0)
+        lines = view(run, 0, [])
     assert lines[0] == "run · fire_kl · at work, round 2 of 3"
     assert lines[1] == "accuracy 25.0% ▁█ 50.0%"
     assert re.fullmatch(r"✓ rollout 12\.0 s   … score \d s 1/2 chunks   select   train   evaluate", lines[2])
     assert re.fullmatch(r"a round takes 60\.0 s, 2 trained tokens/s; about (2\.0|1\.9) min left", lines[3])
     assert lines[-1] == "recorded up to round 0"
-    assert view(run, -1)[0] == "run · fire_kl · stopped, round 2 of 3"
+    assert view(run, -1, [])[0] == "run · fire_kl · stopped, round 2 of 3"
 
 
 def test_an_attempt_that_failed_is_counted(run: Run) -> None:
     with pytest.raises(OSError, match="full"), recorded(run.path("ledger/2/rollout.json"), devices=0, price_per_hour=0):
         raise OSError("full")
-    assert re.match(r"… rollout \d s, attempt 2   score", view(run, None)[2])
+    assert re.match(r"… rollout \d s, attempt 2   score", view(run, None, [])[2])
 
 
 def test_the_start(assets: Assets, tmp_path: Path) -> None:
     new = Run.create(tmp_path / "run", assets.spec())
     assert rounds_done(new) == -1
-    stages, noted = view(new, -1)[1:]
+    stages, noted = view(new, -1, [])[1:]
     assert re.fullmatch(r"… prepare \d s   baseline-m   baseline-c   init   evaluate", stages)
     assert noted == "nothing is recorded yet"
 
