@@ -4,6 +4,7 @@ python -m fire_opd.engines.main --run DIR --role sampler
 """
 
 import argparse
+import faulthandler
 import logging
 import os
 import time
@@ -11,13 +12,14 @@ from pathlib import Path
 from typing import Any
 
 from fire_opd.engines.execute import Engine, execute
-from fire_opd.runtime.process import ParentConnection
+from fire_opd.runtime.process import ParentConnection, leave
 from fire_opd.stages import STAGES, Job
 from fire_opd.storage import Run
 
 
 def main() -> None:
     """Entry point of the engine process, on every rank."""
+    faulthandler.enable()  # an abort in native code leaves the Python lines that led to it in the log
     parser = argparse.ArgumentParser()
     parser.add_argument("--run", type=Path, required=True)
     parser.add_argument("--role", required=True)
@@ -80,6 +82,7 @@ def _follow(run: Run, store_port: int, rank: int) -> None:
 
     store = meeting_point(store_port, rank, int(os.environ["WORLD_SIZE"]))
     follow(TrainerEngine(run), run, store)
+    leave()
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ DeepSpeed must not share a process with vLLM, so the tests never import it thems
 all operations, a JSON list, to argv[2].
 """
 
+import faulthandler
 import json
 import sys
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any
 import torch
 
 from fire_opd.errors import FireOpdError
+from fire_opd.runtime.process import leave
 from fire_opd.spec import RunSpec
 from fire_opd.training import RoundTables, Trainer, train_round
 
@@ -19,6 +21,7 @@ _PARTITION_ALL = {"stage3_param_persistence_threshold": 0}  # tiny parameters wo
 
 
 def main() -> None:
+    faulthandler.enable()  # an abort in native code names the Python lines that led to it
     torch.set_num_threads(1)
     trainer: Trainer = None  # type: ignore[assignment]
     spec: RunSpec = None  # type: ignore[assignment]
@@ -70,6 +73,7 @@ def main() -> None:
     if trainer.rank == 0:
         Path(sys.argv[2]).write_text(json.dumps(results))
     trainer.close()
+    leave()
 
 
 if __name__ == "__main__":
