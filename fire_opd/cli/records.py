@@ -136,7 +136,7 @@ def gc(
     yes: Annotated[bool, typer.Option("--yes", help="Remove; otherwise only say what would be removed.")] = False,
 ) -> None:
     """Remove runs that are neither tagged, promoted, recent nor at work, and objects that no kept run needs."""
-    from fire_opd.lineage.retention import carry_out, plan
+    from fire_opd.lineage.retention import collect, plan
 
     store = open_store()
     found = plan(store, last, grace * 3600)
@@ -146,4 +146,4 @@ def gc(
         typer.echo(f"remove  {name}")
     typer.echo(f"{'removing' if yes else 'would remove'} {len(found.objects)} objects, {found.size / 2**20:.1f} MiB")
     if yes:
-        carry_out(store, found)
+        collect(store, last, grace * 3600)

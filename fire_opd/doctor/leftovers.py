@@ -14,9 +14,10 @@ from fire_opd.doctor.finding import Finding
 from fire_opd.errors import StoreError
 from fire_opd.lineage.git import git, project
 from fire_opd.lineage.ownership import OWNERS
+from fire_opd.lineage.workspace import RUNS_MARK
 from fire_opd.runtime.lock import FileLock
 from fire_opd.storage import open_store
-from fire_opd.storage.places import checkout, runs_folder, state_folder, store_url
+from fire_opd.storage.places import SCRATCH, checkout, runs_folder, state_folder, store_url
 from fire_opd.storage.run import LOCK, making
 
 _DAY = 86400.0
@@ -38,7 +39,7 @@ def check_half_made() -> Iterator[Finding]:
         *([Path(store_url())] if "://" not in store_url() else []),
     ]
     left += [path for folder in folders for path in _temporary(folder)]
-    left += [*Path(tempfile.gettempdir()).glob("fire-opd-*"), *_of_snapshots()]
+    left += [*Path(tempfile.gettempdir()).glob("fire-opd-*"), *state.glob(f"{SCRATCH}*"), *_of_snapshots()]
     for path in left:
         if _age(path) > _DAY and path.lstat().st_uid == os.geteuid():
             means = f"left by a command that was killed {_age(path) / _DAY:.0f} days ago; it only takes space"
@@ -47,15 +48,22 @@ def check_half_made() -> Iterator[Finding]:
 
 def check_worktrees() -> Iterator[Finding]:
     """Workspaces that git knows and whose folder is gone; those of another machine on a shared clone are left alone."""
-    top = project()
+    top, runs = project(), runs_folder()
     for entry in git(top, "worktree", "list", "--porcelain").split("\n\n"):
         path = Path(entry.partition("\n")[0].removeprefix("worktree "))
         branch = re.search(r"^branch refs/heads/runs/(.+)$", entry, re.MULTILINE)
-        if path.exists() or not (branch or path.parent == runs_folder()):
+        if path.exists() or not (branch or path.parent == runs):
             continue
         host = _host(branch[1] if branch else path.name)
         means = "git keeps a workspace whose folder is gone"
-        if host == platform.node():
+        if path.parent == runs and not (runs / RUNS_MARK).is_file():
+            yield Finding(
+                f"{path}", f"{means}, and so is all of {runs}", "bring that folder back: is its disk mounted?"
+            )
+        elif branch and (runs / branch[1] / ".git").is_file():
+            fix = partial(git, top, "worktree", "repair", str(runs / branch[1]))
+            yield Finding(f"{path}", "a workspace was moved, and git was killed before it knew", "git told", fix)
+        elif host == platform.node():
             fix = partial(git, top, "worktree", "remove", "--force", "--force", str(path))
             yield Finding(f"{path}", means, "taken off git's list (its branch stays)", fix)
         elif not host:

@@ -11,7 +11,7 @@ from typing import Any
 import psutil
 
 from fire_opd.doctor.finding import Finding
-from fire_opd.lineage.git import git, project
+from fire_opd.lineage.git import at_work, git, project
 from fire_opd.runtime.lock import FileLock, read_note
 from fire_opd.storage.places import checkout, runs_folder, state_folder
 
@@ -36,7 +36,7 @@ def check_git_locks() -> Iterator[Finding]:
     common = Path(git(top, "rev-parse", "--path-format=absolute", "--git-common-dir").strip())
     found = [*common.glob("*.lock"), *(f for part in ("refs", "worktrees") for f in (common / part).rglob("*.lock"))]
     stale = [file for file in sorted(found) if file.is_file() and _is_old(file)]
-    if stale and not _at_work(top):
+    if stale and not at_work(top):
         for file in stale:
             age = (time.time() - file.stat().st_mtime) / 60
             means = f"{age:.0f} minutes old, and no git command is at work; git commands wait for it and fail"
@@ -68,17 +68,6 @@ def _free(file: Path) -> None:
 def _is_old(file: Path) -> bool:
     found = file.stat()
     return found.st_uid == os.geteuid() and time.time() - found.st_mtime > _SECONDS
-
-
-def _at_work(top: Path) -> bool:
-    """Whether a git command runs in the checkout or one of its worktrees."""
-    listed = git(top, "worktree", "list", "--porcelain").splitlines()
-    trees = [Path(line.removeprefix("worktree ")).resolve() for line in listed if line.startswith("worktree ")]
-    for process in psutil.process_iter(["name", "cwd"]):
-        cwd = process.info["cwd"]
-        if cwd and process.info["name"].startswith("git") and any(Path(cwd).is_relative_to(tree) for tree in trees):
-            return True
-    return False
 
 
 def _holders(rwlock: Path) -> set[int] | None:

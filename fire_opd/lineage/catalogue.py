@@ -7,7 +7,6 @@
 """
 
 import json
-import tempfile
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -29,6 +28,7 @@ from fire_opd.runtime.lock import FileLock
 from fire_opd.stages import last_directory
 from fire_opd.storage import FileEntry, Run, Store, runs_folder
 from fire_opd.storage.manifest import MANIFEST, file_entry
+from fire_opd.storage.places import scratch
 from fire_opd.storage.run import LOCK, PARAMS_FILE
 from fire_opd.storage.store import inside
 
@@ -83,13 +83,12 @@ def write_record(store: Store, run: Run, complete: bool) -> RunRecord:
     name = workspace.name
     commit = git(workspace, "rev-parse", "HEAD").strip()
     folder = f"{record_folder(name)}/{commit}"
-    with tempfile.TemporaryDirectory(prefix="fire-opd-") as temporary:
-        made = Path(temporary)
+    with scratch() as made:
         (made / LEDGER).write_text(json.dumps(read_ledger(run), indent=1))
         recorded = {output.path.removeprefix(f"{RUN_FOLDER}/") for output in outputs(workspace / LOCK_FILE)}
         manifests = {name: found for name, found in read_manifests(run).items() if name in recorded}
         (made / MANIFESTS).write_text(json.dumps(manifests, indent=1, sort_keys=True))
-        git(workspace, "bundle", "create", "--quiet", str(made / BUNDLE), branch_of(name))
+        git(workspace, "bundle", "create", "--quiet", str(made / BUNDLE), f"refs/heads/{branch_of(name)}")
         files = {**{f: workspace / f for f in TRACKED}, **{f: made / f for f in (LEDGER, MANIFESTS, BUNDLE)}}
         for file, path in files.items():
             store.upload(path, f"{folder}/{file}")
@@ -204,8 +203,8 @@ def fetch_json(store: Store, record: RunRecord, file: str) -> Any:
     """A JSON or YAML file of a record, parsed."""
     import yaml
 
-    with tempfile.TemporaryDirectory(prefix="fire-opd-") as folder:
-        text = fetch_file(store, record, file, Path(folder)).read_text()
+    with scratch() as folder:
+        text = fetch_file(store, record, file, folder).read_text()
     return json.loads(text) if file.endswith(".json") else yaml.safe_load(text)
 
 

@@ -7,7 +7,6 @@ It speaks the protocol of the engines (`runtime/process.py`): {"rounds": [0, 1]}
 """
 
 import argparse
-import json
 import logging
 import os
 import time
@@ -18,10 +17,11 @@ from typing import Any
 from fire_opd.errors import LineageError, StoreError, StoreUnreachable
 from fire_opd.lineage.cache import index_outputs
 from fire_opd.lineage.catalogue import write_record
-from fire_opd.lineage.inputs import INPUTS_FILE
+from fire_opd.lineage.inputs import INPUTS_FILE, read_inputs
 from fire_opd.lineage.objects import LOCK_FILE, cache_file, cached, outputs, replace_object, stored
 from fire_opd.lineage.ownership import check_owner, intend
-from fire_opd.lineage.workspace import REMOTE, commit_all
+from fire_opd.lineage.removal import await_removal, using_cache
+from fire_opd.lineage.workspace import REMOTE, commit
 from fire_opd.report import write_report
 from fire_opd.runtime.failpoints import reach
 from fire_opd.runtime.process import ParentConnection
@@ -62,6 +62,8 @@ class DvcProcess:
         from dvc.repo import Repo
 
         self.run, self.workspace = run, run.folder.parent
+        # The run is held, so whoever is in DVC's table of readers and writers was killed.
+        (self.workspace / ".dvc" / "tmp" / "rwlock").unlink(missing_ok=True)
         self._repo = Repo(str(self.workspace))
         self._checked: set[str] = set()  # directories whose objects arrived
 
@@ -80,7 +82,8 @@ class DvcProcess:
         if ahead := stages_ahead(self.run, max(rounds, default=-1)):
             self._commit(ahead)
         reach("recorder.saved")
-        commit_all(self.workspace, "; ".join([*(f"round {n}" for n in rounds), *(["complete"] if complete else [])]))
+        message = "; ".join([*(f"round {n}" for n in rounds), *(["complete"] if complete else [])])
+        commit(self.workspace, message, LOCK_FILE)
         committed = time.monotonic()
         reach("recorder.committed")
         self._announce()
@@ -103,7 +106,7 @@ class DvcProcess:
         from dvc.stage.serialize import to_lockfile
         from dvc.utils.serialize import dump_yaml
 
-        with self._repo.lock:
+        with using_cache(), self._repo.lock:
             self._repo._reset()
             pipeline = load_file(self._repo, str(self.workspace / "dvc.yaml"))
             lock = {"schema": "2.0", "stages": {}, **pipeline.lockfile_contents}
@@ -121,8 +124,10 @@ class DvcProcess:
         store, name, local = open_store(), self.workspace.name, cached()
         check_owner(store, name, self.workspace)
         new = [output for output in outputs(self.workspace / LOCK_FILE) if output.md5 not in self._checked]
-        inputs = json.loads((self.workspace / INPUTS_FILE).read_text()).values()
-        intend(store, name, {*inputs, *(md5 for output in new for md5 in local.names(output))})
+        needed = {md5 for output in new for md5 in local.names(output)}
+        needed |= set(read_inputs(self.workspace / INPUTS_FILE).values())
+        intend(store, name, needed)
+        await_removal(store, needed)
 
     def _push(self) -> None:
         """Push all that `dvc.lock` names, and look whether it arrived whole."""

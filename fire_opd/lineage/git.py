@@ -1,10 +1,14 @@
 """Git through its command line: with settings and an identity of its own, and a deadline on every lock."""
 
+import contextlib
 import os
+import re
 import subprocess
 import time
 from collections.abc import Mapping
 from pathlib import Path
+
+import psutil
 
 from fire_opd.errors import LineageError
 from fire_opd.runtime.failpoints import reach
@@ -12,7 +16,12 @@ from fire_opd.storage.places import checkout
 
 # The user's and the system's settings are not read: aliases, filters, line ends and diff tools must not reach into a
 # run. The checkout is the one whose code runs already, so there is nothing to protect by asking who owns it.
-_ENVIRONMENT = {"GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_NOSYSTEM": "1", "GIT_TERMINAL_PROMPT": "0", "LC_ALL": "C"}
+GIT_ENVIRONMENT = {
+    "GIT_CONFIG_GLOBAL": os.devnull,
+    "GIT_CONFIG_NOSYSTEM": "1",
+    "GIT_TERMINAL_PROMPT": "0",
+    "LC_ALL": "C",
+}
 _SETTINGS = {
     "user.name": "fire-opd",
     "user.email": "fire-opd@localhost",
@@ -31,6 +40,8 @@ _SETTINGS = {
 _OPTIONS = [part for name, value in _SETTINGS.items() for part in ("-c", f"{name}={value}")]
 _LOCKED = (".lock': File exists", "cannot lock ref", "Unable to create")
 _SECONDS = 60.0
+_WORKTREE_LOCK = re.compile(r"'([^']+/worktrees/[^']+\.lock)'")
+_STALE = 5.0  # seconds; no git of ours holds a lock so long
 
 
 def git(where: Path, *arguments: str, env: Mapping[str, str] | None = None) -> str:
@@ -54,7 +65,7 @@ def git(where: Path, *arguments: str, env: Mapping[str, str] | None = None) -> s
             done = subprocess.run(
                 ["git", *_OPTIONS, *arguments],
                 cwd=where,
-                env={**kept, **_ENVIRONMENT, **(env or {})},
+                env={**kept, **GIT_ENVIRONMENT, **(env or {})},
                 capture_output=True,
                 timeout=_SECONDS,
                 check=False,
@@ -66,12 +77,32 @@ def git(where: Path, *arguments: str, env: Mapping[str, str] | None = None) -> s
         said = os.fsdecode(done.stderr).strip()
         if not any(sign in said for sign in _LOCKED):
             raise LineageError(f"git {' '.join(arguments)} in {where}: {said or 'failed'}")
+        _remove_stale(where, said)
         if time.monotonic() > until:
             raise LineageError(
                 f"git {' '.join(arguments)} in {where}: locked for a minute: {said}; "
                 "when no git command is at work there, remove the lock file"
             )
         time.sleep(0.2)
+
+
+def at_work(top: Path) -> bool:
+    """Whether a git command runs in the checkout or one of its worktrees, on this machine."""
+    listed = git(top, "worktree", "list", "--porcelain").splitlines()
+    trees = [Path(line.removeprefix("worktree ")).resolve() for line in listed if line.startswith("worktree ")]
+    for process in psutil.process_iter(["name", "cwd"]):
+        cwd = process.info["cwd"]
+        if cwd and process.info["name"].startswith("git") and any(Path(cwd).is_relative_to(tree) for tree in trees):
+            return True
+    return False
+
+
+def _remove_stale(where: Path, said: str) -> None:
+    """Remove the lock that a killed git left in a run's own worktree, which only this machine works in."""
+    found = _WORKTREE_LOCK.search(said)
+    with contextlib.suppress(OSError):
+        if found and time.time() - Path(found[1]).stat().st_mtime > _STALE and not at_work(where):
+            Path(found[1]).unlink()
 
 
 def project() -> Path:

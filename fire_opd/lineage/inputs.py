@@ -41,6 +41,21 @@ def write_inputs(file: Path, digests: dict[str, str]) -> None:
     file.write_text(json.dumps(digests, indent=1, sort_keys=True) + "\n")
 
 
+def read_inputs(file: Path) -> dict[str, str]:
+    """What `inputs.json` says; nothing where there is none.
+
+    Raises:
+        LineageError: it is damaged.
+    """
+    try:
+        found = json.loads(file.read_text()) if file.is_file() else {}
+        if not isinstance(found, dict):
+            raise ValueError(f"expected an object, found {type(found).__name__}")
+    except ValueError as error:
+        raise LineageError(f"{file}: damaged: {error}; git has its last version: git checkout {file.name}") from error
+    return {str(field): str(digest) for field, digest in found.items()}
+
+
 def link_inputs(spec: RunSpec, workspace: Path) -> RunSpec:
     """Link what lies on this machine into `workspace/inputs`, and name it by paths relative to the workspace.
 

@@ -15,8 +15,9 @@ from configobj import ConfigObj
 from fire_opd.errors import LineageError, StoreError, StoreUnreachable
 from fire_opd.lineage.catalogue import BUNDLE, LEDGER, RunRecord, fetch_file, fetch_json
 from fire_opd.lineage.git import git, project
-from fire_opd.lineage.inputs import INPUTS_FILE, fetch_input, link_inputs
+from fire_opd.lineage.inputs import INPUTS_FILE, fetch_input, link_inputs, read_inputs
 from fire_opd.lineage.objects import LOCK_FILE, LockedOutput, Objects, bring_object, cached, outputs, stored
+from fire_opd.lineage.removal import using_cache
 from fire_opd.lineage.workspace import RUN_FOLDER, add_worktree, write_params
 from fire_opd.spec import RunSpec, map_paths
 from fire_opd.storage import Run, Store, state_folder
@@ -59,7 +60,7 @@ def refuse_links(checkout: Path, commit: str) -> None:
 
 def bring_inputs(store: Store, folder: Path) -> RunSpec:
     """Models and prompt sets from the store, linked where params.yaml names them."""
-    digests = json.loads((folder / INPUTS_FILE).read_text())
+    digests = read_inputs(folder / INPUTS_FILE)
     kept = state_folder() / "inputs"
     values = RunSpec.model_validate(yaml.safe_load((folder / PARAMS_FILE).read_text())["spec"])
 
@@ -82,7 +83,7 @@ def bring_outputs(workspace: Path) -> dict[str, str]:
         StoreError: a path in `dvc.lock` leaves the folder of the run.
     """
     problems, remote = {}, stored()
-    with ThreadPoolExecutor(_JOBS) as pool:
+    with using_cache(), ThreadPoolExecutor(_JOBS) as pool:
         for output in outputs(workspace / LOCK_FILE):
             name = output.path.removeprefix(f"{RUN_FOLDER}/")
             target = inside(workspace / RUN_FOLDER, name)

@@ -1,18 +1,19 @@
 """What may go: keep tagged and promoted runs, the last ones and those at work, and everything that these need."""
 
 import contextlib
-import json
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 
-from fire_opd.errors import LineageError, StoreError
+from fire_opd.errors import LineageError, StoreError, StoreUnreachable
 from fire_opd.lineage.catalogue import RunRecord, all_records, fetch_json, read_record, record_folder
-from fire_opd.lineage.inputs import INPUTS_FILE
-from fire_opd.lineage.objects import LOCK_FILE, Objects, cached, outputs, outputs_of, stored
+from fire_opd.lineage.inputs import INPUTS_FILE, read_inputs
+from fire_opd.lineage.objects import LOCK_FILE, Objects, cached, local_cache, outputs, outputs_of, stored
 from fire_opd.lineage.ownership import give_up, intended
-from fire_opd.storage import Store, runs_folder
+from fire_opd.lineage.removal import remove_announced, using_cache
+from fire_opd.lineage.workspace import known_workspaces
+from fire_opd.storage import Store
 from fire_opd.storage.store import Item
 
 _TAGS = "tags.json"
@@ -25,12 +26,18 @@ class Plan:
 
     kept: dict[str, str]  # run -> why
     removed: list[str]  # runs
-    objects: list[tuple[Objects, Item]]  # files that no kept run needs, in the store and on this machine
+    stored: list[Item]  # files in the store that no kept run needs
+    cached: list[Item]  # such files on this machine
+
+    @property
+    def objects(self) -> list[Item]:
+        """All files that would go."""
+        return [*self.stored, *self.cached]
 
     @property
     def size(self) -> int:
         """Bytes that become free."""
-        return sum(item.size for _, item in self.objects)
+        return sum(item.size for item in self.objects)
 
 
 def read_tags(store: Store) -> dict[str, str]:
@@ -77,25 +84,39 @@ def plan(store: Store, last: int, grace: float) -> Plan:
     needed = {file for record in records if record.name in kept for file in _needed(store, record)}
     needed |= intended(store, _RUNNING) | _needed_here()
     before = time.time() - grace
-    unneeded = [
-        (objects, item)
-        for objects, prefixes in ((stored(store), ("dvc", "inputs", "stages")), (cached(), ("files",)))
-        for prefix in prefixes
-        for item in objects.store.items(prefix)
-        if item.modified < before and not _is_needed(objects, item, needed)
-    ]
-    return Plan(kept, [record.name for record in records if record.name not in kept], unneeded)
+
+    def unneeded(objects: Objects, *prefixes: str) -> list[Item]:
+        items = (item for prefix in prefixes for item in objects.store.items(prefix))
+        return [item for item in items if item.modified < before and not _is_needed(objects, item, needed)]
+
+    removed = [record.name for record in records if record.name not in kept]
+    return Plan(kept, removed, unneeded(stored(store), "dvc", "inputs", "stages"), unneeded(cached(), "files"))
 
 
-def carry_out(store: Store, plan: Plan) -> None:
-    """Remove what the plan names: records first, so that no record is left without its objects."""
-    for name in plan.removed:
-        items = store.items(record_folder(name))
-        for item in sorted(items, key=lambda item: not item.key.endswith("/record.json")):
-            store.delete(item.key)
-        give_up(store, name)
-    for objects, item in plan.objects:
-        objects.store.delete(item.key)
+def collect(store: Store, last: int, grace: float) -> None:
+    """Remove what no kept run needs, even if a run came to need it meanwhile: arguments and errors as of `plan`.
+
+    Records go first, so that no record is left without its objects.
+    """
+    first = plan(store, last, grace)
+
+    def still() -> Iterator[Item]:
+        now = plan(store, last, grace)
+        for name in set(first.removed) & set(now.removed):
+            items = store.items(record_folder(name))
+            yield from sorted(items, key=lambda item: not item.key.endswith("/record.json"))
+            give_up(store, name)
+        yield from _both(first.stored, now.stored)
+
+    remove_announced(store, {_name(item) for item in first.stored}, still)
+    with using_cache(alone=True):
+        for item in _both(first.cached, plan(store, last, grace).cached):
+            local_cache().delete(item.key)
+
+
+def _both(first: list[Item], now: list[Item]) -> list[Item]:
+    announced = {item.key for item in first}
+    return [item for item in now if item.key in announced]
 
 
 def _kept(store: Store, records: list[RunRecord], last: int) -> dict[str, str]:
@@ -124,21 +145,28 @@ def _needed(store: Store, record: RunRecord) -> Iterator[str]:
 def _needed_here() -> set[str]:
     """What the workspaces on this machine rely on, recorded or not, in whatever store."""
     found: set[str] = set()
-    for workspace in (lock.parent for lock in runs_folder().glob(f"*/{LOCK_FILE}")):
+    for workspace in (folder for folder in known_workspaces() if (folder / LOCK_FILE).is_file()):
         for output in outputs(workspace / LOCK_FILE):
             found.add(output.md5)
             with contextlib.suppress(StoreError, LineageError):  # an object that is not whole needs nothing
                 found.update(cached().names(output))
-        inputs = workspace / INPUTS_FILE
-        found.update(json.loads(inputs.read_text()).values() if inputs.is_file() else ())
+        found.update(read_inputs(workspace / INPUTS_FILE).values())
     return found
 
 
 def _is_needed(objects: Objects, item: Item, needed: set[str]) -> bool:
-    parts = item.key.split("/")
-    if parts[0] == "inputs":
-        return parts[1] in needed
-    if parts[0] == "stages":
+    if not item.key.startswith("stages/"):
+        return _name(item) in needed
+    try:
         found = objects.store.read_json(item.key)
-        return found is not None and found[0]["md5"] in needed
-    return "".join(parts[-2:]) in needed
+    except StoreUnreachable:
+        raise
+    except StoreError:  # a damaged entry restores nothing
+        return False
+    return found is not None and found[0].get("md5") in needed
+
+
+def _name(item: Item) -> str:
+    """Digest of the input, or MD5 of the object, that a file is of."""
+    parts = item.key.split("/")
+    return parts[1] if parts[0] in ("inputs", "stages") else "".join(parts[-2:])

@@ -1,6 +1,5 @@
 """Read every byte of a run again: stage directories, the cache on this machine, the store; and repair what can be."""
 
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,6 +8,7 @@ from fire_opd.lineage.catalogue import RunRecord, fetch_file, read_record
 from fire_opd.lineage.objects import LOCK_FILE, LockedOutput, Objects, cached, outputs, replace_object, stored
 from fire_opd.storage import Run, Store, directory_digest, read_manifest, retired_manifest, verify_files
 from fire_opd.storage.manifest import MANIFEST
+from fire_opd.storage.places import scratch
 
 
 def verify_run(run: Run) -> list[str]:
@@ -67,10 +67,10 @@ def _chain(run: Run, directory: Path) -> Iterator[str]:
 
 
 def _recorded_outputs(store: Store, record: RunRecord) -> list[LockedOutput]:
-    with tempfile.TemporaryDirectory(prefix="fire-opd-") as folder:
-        return outputs(fetch_file(store, record, LOCK_FILE, Path(folder)))
+    with scratch() as folder:
+        return outputs(fetch_file(store, record, LOCK_FILE, folder))
 
 
 def _read(store: Store, record: RunRecord, file: str) -> None:
-    with tempfile.TemporaryDirectory(prefix="fire-opd-") as folder:
-        fetch_file(store, record, file, Path(folder))
+    with scratch() as folder:
+        fetch_file(store, record, file, folder)

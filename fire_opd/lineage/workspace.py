@@ -9,19 +9,24 @@
 Neither the user's branch, nor index, nor working tree is touched.
 """
 
+import hashlib
+import os
 import re
+import shutil
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import yaml
+from configobj import ConfigObj  # DVC's own format: it quotes what needs it
 
 from fire_opd.checks import check_before
 from fire_opd.errors import LineageError, RunError, StoreUnreachable
-from fire_opd.lineage.git import git, project
+from fire_opd.lineage.git import GIT_ENVIRONMENT, git, project
 from fire_opd.lineage.inputs import INPUTS_FILE, input_digests, link_inputs, publish_inputs, write_inputs
 from fire_opd.lineage.ownership import advice, check_owner, intend, take_name
+from fire_opd.lineage.removal import await_removal
 from fire_opd.lineage.snapshot import snapshot
 from fire_opd.runtime.failpoints import reach
 from fire_opd.spec import RunSpec
@@ -32,6 +37,7 @@ from fire_opd.storage.run import PARAMS_FILE, differences, making
 
 RUN_FOLDER = "run"
 RUNS_BRANCH = "runs"
+RUNS_MARK = ".fire-opd"  # a runs folder without it is not the one that runs were made in, such as one not mounted
 REMOTE = "store"
 NAME = "[A-Za-z0-9][A-Za-z0-9._-]*"
 
@@ -111,29 +117,36 @@ def add_worktree(folder: Path, commit: str) -> None:
     git(checkout, "worktree", "prune")
     discard(folder)
     folder.parent.mkdir(parents=True, exist_ok=True)
+    (folder.parent / RUNS_MARK).touch()
     # Locked: a second machine on a shared clone cannot see this folder, and would prune it.
     git(checkout, "worktree", "add", "--force", "--force", "--lock", "--detach", str(folder), commit)
     configure(folder)
 
 
 def discard(folder: Path) -> None:
-    """Remove the worktree at `folder`, if there is one.
+    """Remove the worktree at `folder`, if there is one; also what a kill left of it.
 
     Raises:
         LineageError: something else is at `folder`.
     """
     if not folder.exists():
         return
-    if str(folder) in git(project(), "worktree", "list", "--porcelain"):
-        git(project(), "worktree", "remove", "--force", "--force", str(folder))
+    if str(folder) in git(project(), "worktree", "list", "--porcelain").replace("worktree ", "").splitlines():
+        if (folder / ".git").exists():
+            git(project(), "worktree", "remove", "--force", "--force", str(folder))
+        else:  # its removal was killed: git removes no worktree that is none
+            shutil.rmtree(folder)
+            git(project(), "worktree", "unlock", str(folder))
+            git(project(), "worktree", "prune")
     elif any(folder.iterdir()):
         raise LineageError(f"{folder}: is there already and is not a workspace; choose another name")
 
 
-def commit_all(folder: Path, message: str) -> None:
-    """Commit what changed in a worktree, if anything did."""
-    git(folder, "add", "--all")
-    if git(folder, "status", "--porcelain"):
+def commit(folder: Path, message: str, *files: str) -> None:
+    """Commit what changed of a worktree's tracked files, and `files`; whatever else lies there is nobody's business."""
+    git(folder, "add", "--update")
+    git(folder, "add", "--force", "--", *files)
+    if git(folder, "diff", "--cached", "--name-only"):
         git(folder, "commit", "--quiet", "--no-verify", "-m", message)
 
 
@@ -149,15 +162,16 @@ def _create(folder: Path, name: str, spec: RunSpec, log: Callable[[str], None]) 
     if folder.exists() and any(folder.iterdir()):
         raise RunError(f"{folder} is not empty and not a workspace; choose another name")
     add_worktree(made, snapshot(checkout, log))
+    _own_settings(made, log)
     linked = link_inputs(spec, made)
     digests = input_digests(spec, state_folder() / "model-digests.json")
     write_inputs(made / INPUTS_FILE, digests)
     intend(open_store(), name, digests.values())
+    await_removal(open_store(), set(digests.values()))
     publish_inputs(open_store(), spec, digests)
     write_params(made, linked)
     (made / "dvc.lock").unlink(missing_ok=True)
-    git(made, "add", "--force", INPUTS_FILE)
-    commit_all(made, f"{branch_of(name)}: parameters")
+    commit(made, f"{branch_of(name)}: parameters", PARAMS_FILE, INPUTS_FILE)
     git(made, "switch", "--quiet", "-c", branch_of(name))
     take_name(open_store(), name, made, folder)
     reach("workspace.made")
@@ -187,18 +201,28 @@ def check_name(name: str) -> None:
             f"run name {name!r}: expected letters, digits, `.`, `-` and `_`, as git allows them in a branch: "
             "no `..`, and neither `.` nor `.lock` at the end"
         )
-    if git(checkout, "branch", "--list", RUNS_BRANCH):
+    if found := git(checkout, "branch", "--list", "--format=%(refname:short)", RUNS_BRANCH, f"{branch}/*").split():
         raise LineageError(
-            f"the checkout has a branch `{RUNS_BRANCH}`, and git allows no branch {branch} beside it; "
-            f"rename it: git branch -m {RUNS_BRANCH} my-{RUNS_BRANCH}"
+            f"the checkout has a branch `{found[0]}`, and git allows no branch {branch} beside it; "
+            f"rename it: git branch -m {found[0]} my-{found[0]}"
         )
+
+
+def _own_settings(workspace: Path, log: Callable[[str], None]) -> None:
+    """Leave the project's own remotes and caches out of a run: its data goes to the store, wherever it is restored."""
+    config = ConfigObj(str(workspace / ".dvc" / "config"), encoding="utf-8")
+    if foreign := [name for name in config if name != "core"]:
+        for name in foreign:
+            del config[name]
+        config.write()
+        log(f"not part of the run, whose data goes to the store: {', '.join(foreign)} of .dvc/config")
 
 
 def _discard_half_made(checkout: Path, made: Path, branch: str) -> None:
     """Remove a workspace whose making was killed: nothing ran in it, for it was not in its place yet."""
     listed = git(checkout, "worktree", "list", "--porcelain").split("\n\n")
     if any(f"worktree {made}\n" in entry and f"branch refs/heads/{branch}" in entry for entry in listed):
-        git(checkout, "worktree", "remove", "--force", "--force", str(made))
+        discard(made)
         git(checkout, "branch", "--quiet", "-D", branch)
 
 
@@ -210,8 +234,10 @@ def write_params(folder: Path, spec: RunSpec) -> None:
 def configure(workspace: Path) -> None:
     """Where DVC keeps data: one cache for all workspaces, and the remote in the store. The places are noted beside."""
     note_places(workspace)
-    from configobj import ConfigObj  # DVC's own format: it quotes what needs it
-
+    if workspace.parent != runs_folder():
+        note = state_folder() / "dvc" / "workspaces" / hashlib.sha256(os.fsencode(workspace)).hexdigest()
+        note.parent.mkdir(parents=True, exist_ok=True)
+        note.write_bytes(os.fsencode(workspace))
     found = ConfigObj(encoding="utf-8")
     found["core"] = {"remote": REMOTE, "site_cache_dir": str(state_folder() / "dvc" / "site")}
     found["cache"] = {"dir": str(state_folder() / "dvc" / "cache"), "type": "reflink, copy"}
@@ -221,7 +247,14 @@ def configure(workspace: Path) -> None:
         found.write(file)
 
 
+def known_workspaces() -> list[Path]:
+    """Workspaces that keep their data in the cache of this machine, wherever they are."""
+    elsewhere = {Path(os.fsdecode(n.read_bytes())) for n in (state_folder() / "dvc" / "workspaces").glob("*")}
+    return sorted({*runs_folder().glob("*"), *elsewhere})
+
+
 def dvc_environment() -> dict[str, str]:
     """What DVC finds in its environment in a run: neither the user's nor the system's settings."""
     empty = str(state_folder() / "dvc" / "no-config")
-    return {"DVC_GLOBAL_CONFIG_DIR": empty, "DVC_SYSTEM_CONFIG_DIR": empty, "DVC_NO_ANALYTICS": "1"}
+    dvc = {"DVC_GLOBAL_CONFIG_DIR": empty, "DVC_SYSTEM_CONFIG_DIR": empty, "DVC_NO_ANALYTICS": "1"}
+    return {**dvc, **GIT_ENVIRONMENT}  # DVC reads git's settings by itself

@@ -11,11 +11,13 @@ A process calls `settle_places()` when it starts; every child then finds absolut
 import contextlib
 import json
 import os
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 from fire_opd.errors import SpecError
 
-NOTE = ".places.json"
+NOTE, SCRATCH = ".places.json", ".scratch-"
 _STATE, _RUNS, _STORE = "FIRE_OPD_STATE", "FIRE_OPD_RUNS", "FIRE_OPD_STORE"
 
 
@@ -39,6 +41,13 @@ def store_url() -> str:
     """Recorded runs, published prompt sets and models, a local folder or `s3://bucket/prefix`: `FIRE_OPD_STORE`."""
     named = _named(_STORE) or str(state_folder() / "store")
     return named if "://" in named else str(Path(named).absolute())
+
+
+@contextlib.contextmanager
+def scratch() -> Iterator[Path]:
+    """A folder on the disk of the state, for as long as the block lasts: `/tmp` may be small, and another disk."""
+    with tempfile.TemporaryDirectory(prefix=SCRATCH, dir=state_folder()) as folder:
+        yield Path(folder)
 
 
 def lineage_on() -> bool:

@@ -199,8 +199,12 @@ class LocalStore:
 
     def items(self, prefix: str) -> list[Item]:
         """As in `Store`; the version is the modification time."""
-        found = [file for file in sorted((self.root / prefix).rglob("*")) if file.is_file() and file.name[0] != "."]
-        return [self.stat(str(file.relative_to(self.root))) for file in found]
+        found = []
+        for file in sorted((self.root / prefix).rglob("*")):
+            with suppress(StoreError):  # it went meanwhile, or is a link out of the store
+                if file.is_file() and file.name[0] != ".":
+                    found.append(self.stat(str(file.relative_to(self.root))))
+        return found
 
     @contextmanager
     def _locked(self) -> Iterator[None]:

@@ -18,6 +18,7 @@ from fire_opd.doctor import CHECKS, Finding, carry_out, examine
 from fire_opd.doctor.machine import check_disk, check_gpu, check_store, check_versions
 from fire_opd.lineage import git as git_module
 from fire_opd.lineage.ownership import OWNERS
+from fire_opd.lineage.workspace import RUNS_MARK
 from fire_opd.runtime.lock import FileLock
 from fire_opd.runtime.parent import PARENT, parent_mark
 from fire_opd.storage import open_store, places
@@ -88,6 +89,10 @@ def temporary_stage(root: Path) -> Path:
     return aged(file(root / "runs/a/run/rounds/1/.train.tmp/weights", "x").parent)
 
 
+def scratch_folder(root: Path) -> Path:
+    return aged(file(root / "state" / ".scratch-x1" / "bundle").parent)
+
+
 def temporary_folder(root: Path) -> Path:
     return aged(file(root / "fire-opd-x1" / "bundle").parent)
 
@@ -97,6 +102,7 @@ def lost_worktree(root: Path) -> Path:
     folder = root / "runs" / "a"
     git_module.git(root / "checkout", "worktree", "add", "--quiet", "--lock", "-b", "runs/a", str(folder))
     shutil.rmtree(folder)
+    file(root / "runs" / RUNS_MARK)
     open_store().write_json(f"{OWNERS}/a.json", {"host": platform.node(), "folder": str(folder)}, None)
     return root / "checkout" / ".git" / "worktrees" / "a"
 
@@ -110,6 +116,7 @@ PLANTED: list[tuple[str, Callable[[Path], Path]]] = [
     ("leftovers", temporary_stage),
     ("leftovers", temporary_folder),
     ("leftovers", temporary_upload),
+    ("leftovers", scratch_folder),
     ("worktrees", lost_worktree),
 ]
 
@@ -123,6 +130,23 @@ def test_what_was_left_is_found_and_removed(machine: Path, check: str, plant: Ca
     assert states(CHECKS[check](), fix=True) == ["fixed"]
     assert not planted.exists()
     assert states(CHECKS[check]()) == []
+
+
+def test_a_runs_folder_that_is_not_mounted_is_named_and_nothing_is_removed(machine: Path) -> None:
+    lost_worktree(machine)
+    (machine / "runs" / RUNS_MARK).unlink()
+    assert states(CHECKS["worktrees"](), fix=True) == ["person"]
+    assert "runs/a" in git_module.git(machine / "checkout", "worktree", "list")
+
+
+def test_a_workspace_whose_move_was_killed_is_put_right(machine: Path) -> None:
+    half_made(machine)
+    file(machine / "runs" / RUNS_MARK)
+    (machine / "runs" / ".a.new").rename(machine / "runs" / "a")
+    assert states(CHECKS["worktrees"](), fix=True) == ["fixed"]
+    listed = git_module.git(machine / "checkout", "worktree", "list")
+    assert f"{machine / 'runs' / 'a'} " in listed
+    assert states(CHECKS["worktrees"]()) == []
 
 
 def states(found: Iterable[Finding], fix: bool = False) -> list[str]:

@@ -29,6 +29,14 @@ def test_a_branch_in_the_way(checkout: Path, monkeypatch: pytest.MonkeyPatch) ->
         workspace.check_name("a")
 
 
+def test_a_branch_below_the_name_is_in_the_way(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(workspace, "project", lambda: checkout)
+    git(checkout, "branch", "runs/a/old")
+    with pytest.raises(LineageError, match="git branch -m runs/a/old my-runs/a/old"):
+        workspace.check_name("a")
+    workspace.check_name("ab")
+
+
 def test_a_machine_that_cannot_see_a_workspace_does_not_drop_it(
     checkout: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

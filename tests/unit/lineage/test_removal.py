@@ -1,0 +1,124 @@
+"""A collection and a run that comes to rely on what it would remove: whichever looks first, nothing is lost."""
+
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from fire_opd.errors import LineageError
+from fire_opd.lineage import removal, retention
+from fire_opd.lineage.objects import cache_file, remote_key
+from fire_opd.lineage.ownership import intend
+from fire_opd.lineage.removal import await_removal, remove_announced, using_cache
+from fire_opd.lineage.retention import collect, plan
+from fire_opd.lineage.workspace import known_workspaces
+from fire_opd.storage import Store, open_store
+from fire_opd.storage.places import runs_folder, state_folder
+from fire_opd.storage.store import Item
+from tests.unit.lineage.test_catalogue import record
+
+OLD, NEEDED = "1" * 32, "2" * 32
+
+
+@pytest.fixture
+def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
+    """Two objects that no run needs, in the store and on this machine."""
+    for name in ("state", "runs", "store"):
+        monkeypatch.setenv(f"FIRE_OPD_{name.upper()}", str(tmp_path / name))
+    made = open_store()
+    made.write_json("runs/good/record.json", record("good"), None)
+    for md5 in (OLD, NEEDED):
+        for file in (tmp_path / "store" / remote_key(md5), cache_file(md5)):
+            file.parent.mkdir(parents=True)
+            file.write_text(md5)
+    # nothing of the record itself is asked for
+    monkeypatch.setattr(retention, "fetch_json", lambda *_: {})
+    return made
+
+
+def left(store: Store) -> set[str]:
+    return {"".join(item.key.split("/")[-2:]) for item in store.items("dvc")}
+
+
+def test_what_a_run_came_to_need_after_the_plan_stays(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    looked = plan(store, last=1, grace=0)
+    assert {item.key[-30:] for item in looked.stored} == {OLD[2:], NEEDED[2:]}
+    announce = removal._announce
+
+    def announced(*arguments: object) -> tuple[str, float]:
+        found = announce(*arguments)  # type: ignore[arg-type]
+        intend(store, "new", {NEEDED})
+        return found
+
+    monkeypatch.setattr(removal, "_announce", announced)
+    collect(store, last=1, grace=0)
+    assert left(store) == {NEEDED}
+    assert (cache_file(NEEDED).is_file(), cache_file(OLD).is_file()) == (True, False)
+    assert store.read_json("removal.json") is None, "an announcement goes with the collection"
+
+
+def test_a_run_waits_for_what_goes_and_for_nothing_else(store: Store) -> None:
+    intend(store, "new", {OLD})
+    waited: list[bool] = []
+    waiting = threading.Thread(target=lambda: (await_removal(store, {OLD}), waited.append(True)))
+
+    def still() -> Iterator[Item]:
+        waiting.start()
+        await_removal(store, {NEEDED})  # returns: it is not among those that go
+        time.sleep(0.3)
+        assert not waited
+        yield from store.items("dvc/files/md5/11")
+
+    remove_announced(store, {OLD}, still)
+    waiting.join(timeout=30)
+    assert waited == [True]
+    assert left(store) == {NEEDED}, "gone when the wait ends, so that the run uploads it again"
+
+
+def test_two_collections_do_not_meet_and_a_dead_one_stops_nobody(store: Store) -> None:
+    store.write_json("removal.json", {"removed": [OLD], "until": time.time() + 100}, None)
+    with pytest.raises(LineageError, match="another collection is at work"):
+        collect(store, last=1, grace=0)
+    assert left(store) == {OLD, NEEDED}
+    _, seen = store.read_json("removal.json") or ({}, "")
+    store.write_json("removal.json", {"removed": [OLD], "until": time.time() - 100}, seen)
+    await_removal(store, {OLD})
+    collect(store, last=1, grace=0)
+    assert left(store) == set()
+
+
+def test_the_cache_of_this_machine_is_not_emptied_while_a_run_records(store: Store) -> None:
+    with using_cache():
+        collecting = threading.Thread(target=collect, args=(store, 1, 0))
+        collecting.start()
+        collecting.join(timeout=0.5)
+        assert collecting.is_alive()
+        assert cache_file(OLD).is_file()
+    collecting.join(timeout=30)
+    assert not cache_file(OLD).is_file()
+
+
+def test_a_workspace_elsewhere_keeps_what_it_relies_on(store: Store, tmp_path: Path) -> None:
+    elsewhere = tmp_path / "elsewhere" / "a"
+    elsewhere.mkdir(parents=True)
+    (elsewhere / "dvc.lock").write_text(f"stages: {{a: {{outs: [{{path: x, md5: '{NEEDED}', size: 1}}]}}}}")
+    note = state_folder() / "dvc" / "workspaces" / "x"
+    note.parent.mkdir(parents=True)
+    note.write_text(str(elsewhere))
+    runs_folder().mkdir()
+    assert elsewhere in known_workspaces()
+    collect(store, last=1, grace=0)
+    assert cache_file(NEEDED).is_file()
+    (elsewhere / "inputs.json").write_text('{"a": ')
+    with pytest.raises(LineageError, match=r"elsewhere/a/inputs.json: damaged: .*git checkout inputs.json"):
+        plan(store, last=1, grace=0)
+
+
+def test_a_damaged_entry_of_the_stage_cache_does_not_stop_a_collection(store: Store, tmp_path: Path) -> None:
+    damaged = tmp_path / "store" / "stages" / "x.json"
+    damaged.parent.mkdir()
+    damaged.write_text('{"md5": ')
+    collect(store, last=1, grace=0)
+    assert not damaged.exists()
