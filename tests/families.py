@@ -70,7 +70,13 @@ FAMILIES: dict[str, tuple[type[Any], dict[str, Any]]] = {
     "smollm3": (hf.SmolLM3Config, {}),
     "glm4": (hf.Glm4Config, {"head_dim": 32}),
     "gpt_oss": (hf.GptOssConfig, {"head_dim": 32, "num_local_experts": 4, "num_experts_per_tok": 2}),
-    "lfm2": (hf.Lfm2Config, {"layer_types": ["conv", "full_attention"], "block_multiple_of": 32}),
+    "lfm2": (
+        hf.Lfm2Config,
+        {  # the last three as published; vLLM asks for them
+            **{"layer_types": ["conv", "full_attention"], "block_multiple_of": 32},
+            **{"conv_dim": 64, "block_dim": 64, "block_ff_dim": 96, **_TIED},
+        },
+    ),
     "falcon_h1": (hf.FalconH1Config, {"lm_head_multiplier": 0.5, "mamba_d_ssm": 64, "mamba_d_head": 16, **_MAMBA}),
     "hyperclovax": (hf.HyperCLOVAXConfig, {"logits_scaling": 0.25}),
     "nanochat": (hf.NanoChatConfig, {"final_logit_softcapping": 3.0}),
@@ -78,6 +84,7 @@ FAMILIES: dict[str, tuple[type[Any], dict[str, Any]]] = {
         hf.DeepseekV3Config,
         {
             **{"n_routed_experts": 4, "num_experts_per_tok": 2, "n_group": 1, "topk_group": 1},
+            **{"topk_method": "noaux_tc", "scoring_func": "sigmoid"},  # as published; vLLM asks for them
             **{"moe_intermediate_size": 32, "first_k_dense_replace": 1, "num_key_value_heads": 2},
             **{"kv_lora_rank": 16, "q_lora_rank": 16, "qk_rope_head_dim": 16, "qk_nope_head_dim": 16, "v_head_dim": 32},
         },

@@ -1,7 +1,8 @@
 """What several commands take, and how they tell what they do."""
 
+import json
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -21,7 +22,13 @@ DryRun = Annotated[
 FromCache = Annotated[
     bool, typer.Option("--cache/--no-cache", help="Take stages that recorded runs have made already.")
 ]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 SpecFile = Annotated[str, typer.Argument(help="YAML file, or the name of a preset.", metavar="SPEC")]
+
+
+def print_json(value: Any) -> None:
+    """A result for programs, on standard output."""
+    typer.echo(json.dumps(value, indent=1, default=str))
 
 
 def tell(line: str) -> None:

@@ -7,14 +7,14 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from fire_opd.cli.arguments import PlainFolder, RunArgument
+from fire_opd.cli.arguments import AsJson, PlainFolder, RunArgument, print_json, tell
 from fire_opd.storage import Run, open_store, rollback, runs_folder
 
 app = typer.Typer()
 
 
-@app.command("runs")
-def list_runs() -> None:
+@app.command("runs", epilog="Example: fire-opd runs --json")
+def list_runs(as_json: AsJson = False) -> None:
     """List the recorded runs."""
     from rich.table import Table
 
@@ -27,7 +27,12 @@ def list_runs() -> None:
         "run", "began", "student", "rounds", "held out", "before", "now", "seconds", "cost", "state", "tags", box=None
     )
     problems: list[str] = []
-    for record in sorted(all_records(store, problems), key=lambda found: found.began):
+    found = sorted(all_records(store, problems), key=lambda record: record.began)
+    labels = {record.name: sorted(label for label, run in tags.items() if run == record.name) for record in found}
+    if as_json:
+        more = [{"state": state_of(record), "tags": labels[record.name]} for record in found]
+        print_json([record.model_dump(exclude={"files"}) | extra for record, extra in zip(found, more, strict=True)])
+    for record in found:
         table.add_row(
             record.name,
             record.began[:16],
@@ -37,22 +42,24 @@ def list_runs() -> None:
             f"{record.seconds:.0f}",
             f"{record.cost:.2f}",
             state_of(record),
-            ", ".join(sorted(label for label, run in tags.items() if run == record.name)),
+            ", ".join(labels[record.name]),
         )
-    console = Console()
-    console.width = max(console.width, 120)
-    console.print(table)
+    if not as_json:
+        console = Console()
+        console.width = max(console.width, 120)
+        console.print(table)
     for problem in problems:
         typer.echo(problem, err=True)
     raise typer.Exit(1 if problems else 0)
 
 
-@app.command()
+@app.command(epilog="Example: fire-opd verify demo --remote")
 def verify(
     name: RunArgument = "",
     folder: PlainFolder = None,
     remote: Annotated[bool, typer.Option("--remote", help="Also read every byte in the store.")] = False,
     repair: Annotated[bool, typer.Option("--repair", help="Replace bad objects by good copies.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Hash every file of a run, in its folder, the cache and the store, and name each that is missing or altered."""
     from fire_opd.lineage.verify import verify_cache, verify_run, verify_store
@@ -64,40 +71,47 @@ def verify(
         problems += verify_cache(lock, repair)
     if remote:
         problems += verify_store(open_store(), name, repair)
-    for problem in problems:
-        typer.echo(problem)
-    typer.echo(f"{name or where}: {len(problems)} problem(s)")
+    if as_json:
+        print_json({"run": name or str(where), "problems": problems})
+    else:
+        typer.echo("\n".join([*problems, f"{name or where}: {len(problems)} problem(s)"]))
     raise typer.Exit(1 if [problem for problem in problems if not problem.endswith("repaired")] else 0)
 
 
-@app.command("diff")
-def diff_runs(left: RunArgument, right: RunArgument) -> None:
+@app.command("diff", epilog="Example: fire-opd diff demo demo-2")
+def diff_runs(left: RunArgument, right: RunArgument, as_json: AsJson = False) -> None:
     """What differs between two recorded runs: spec, inputs, results."""
     from fire_opd.lineage.compare import diff
 
+    if as_json:
+        print_json(diff(open_store(), left, right))
+        return
     for part, rows in diff(open_store(), left, right).items():
         typer.echo(f"{part}: {'the same' if not rows else ''}")
         for field, one, other in rows:
             typer.echo(f"  {field}: {one} → {other}")
 
 
-@app.command()
+@app.command(epilog="Example: fire-opd reproduce demo --into /tmp/demo")
 def reproduce(
     name: RunArgument,
     into: Annotated[Path | None, typer.Option(help="Folder of the fresh workspace.")] = None,
     recompute: Annotated[bool, typer.Option("--recompute", help="Run every stage again, cold, and compare.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Bring a recorded run back from the store alone, and compare every digest with the record."""
     from fire_opd.lineage.reproduce import reproduce as bring_back
 
-    differences = bring_back(name, into, recompute, typer.echo)
-    for difference in differences:
-        typer.echo(f"differs: {difference}")
-    typer.echo(f"{name}: {'all digests are equal' if not differences else f'{len(differences)} directories differ'}")
+    differences = bring_back(name, into, recompute, tell if as_json else typer.echo)
+    if as_json:
+        print_json({"run": name, "differences": differences})
+    else:
+        verdict = f"{len(differences)} directories differ" if differences else "all digests are equal"
+        typer.echo("\n".join([*(f"differs: {difference}" for difference in differences), f"{name}: {verdict}"]))
     raise typer.Exit(1 if differences else 0)
 
 
-@app.command("explain")
+@app.command("explain", epilog="Example: fire-opd explain runs/demo/run/rounds/3/batch")
 def explain_origin(
     what: Annotated[str, typer.Argument(help="A stage directory, a run, a tag, or the name of a promoted student.")],
 ) -> None:
@@ -108,7 +122,7 @@ def explain_origin(
         typer.echo(line)
 
 
-@app.command("tag")
+@app.command("tag", epilog="Example: fire-opd tag demo release-1")
 def tag_run(name: RunArgument, label: Annotated[str, typer.Argument(metavar="TAG")]) -> None:
     """Give a recorded run a tag, which keeps it from being collected."""
     from fire_opd.lineage.retention import tag
@@ -116,34 +130,42 @@ def tag_run(name: RunArgument, label: Annotated[str, typer.Argument(metavar="TAG
     tag(open_store(), name, label)
 
 
-@app.command("rollback")
+@app.command("rollback", epilog="Example: fire-opd rollback support --to 3")
 def roll_back(
     model: Annotated[str, typer.Argument(help="Name of a promoted student.", metavar="MODEL")],
     to: Annotated[
         int | None, typer.Option(min=1, help="Version; by default the student that the present one replaced.")
     ] = None,
+    as_json: AsJson = False,
 ) -> None:
     """Promote an earlier student again, unless another is promoted meanwhile; the next retraining starts from it."""
     now = datetime.now(UTC).isoformat(timespec="seconds")
     record = rollback(open_store(), model, to, now)
+    if as_json:
+        print_json(record.model_dump())
+        return
     typer.echo(f"{model}: version {record.version} is {record.digest[:12]} of run {record.run}, round {record.round}")
 
 
-@app.command()
+@app.command(epilog="Example: fire-opd gc --keep-last 5 --yes")
 def gc(
     last: Annotated[int, typer.Option("--keep-last", min=0, help="Also keep this many of the latest runs.")] = 10,
     grace: Annotated[float, typer.Option(help="Leave what is younger than this many hours.")] = 24.0,
     yes: Annotated[bool, typer.Option("--yes", help="Remove; otherwise only say what would be removed.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Remove runs that are neither tagged, promoted, recent nor at work, and objects that no kept run needs."""
     from fire_opd.lineage.retention import collect, plan
 
     store = open_store()
     found = plan(store, last, grace * 3600)
-    for name, why in sorted(found.kept.items()):
-        typer.echo(f"keep    {name} ({why})")
-    for name in sorted(found.removed):
-        typer.echo(f"remove  {name}")
-    typer.echo(f"{'removing' if yes else 'would remove'} {len(found.objects)} objects, {found.size / 2**20:.1f} MiB")
+    if as_json:
+        sizes = {"objects": len(found.objects), "bytes": found.size}
+        print_json({"kept": found.kept, "removed": sorted(found.removed), **sizes, "carried_out": yes})
+    else:
+        lines = [f"keep    {name} ({why})" for name, why in sorted(found.kept.items())]
+        lines += [f"remove  {name}" for name in sorted(found.removed)]
+        did = "removing" if yes else "would remove"
+        typer.echo("\n".join([*lines, f"{did} {len(found.objects)} objects, {found.size / 2**20:.1f} MiB"]))
     if yes:
         collect(store, last, grace * 3600)

@@ -7,27 +7,30 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from fire_opd.cli.arguments import Folder, PlainFolder, Round, RunArgument, tell
+from fire_opd.cli.arguments import AsJson, Folder, PlainFolder, Round, RunArgument, print_json, tell
 from fire_opd.errors import SpecError
 from fire_opd.storage import Run, open_store, runs_folder
 
 app = typer.Typer()
 
 
-@app.command()
-def report(folder: Folder) -> None:
+@app.command(epilog="Example: fire-opd report --run runs/demo/run")
+def report(folder: Folder, as_json: AsJson = False) -> None:
     """Print the table of a run, draw its curves again, and write its page, for a browser."""
-    from fire_opd.report import print_report, write_report
+    from fire_opd.report import print_report, summarize, write_report
     from fire_opd.report.page import try_page
 
     opened = Run.open(folder)
     write_report(opened)
-    print_report(opened)
+    if as_json:
+        print_json(summarize(opened))
+    else:
+        print_report(opened)
     if page := try_page(opened, tell):
         tell(f"page: {page}")
 
 
-@app.command()
+@app.command(epilog="Example: fire-opd watch demo")
 def watch(name: RunArgument = "", folder: PlainFolder = None) -> None:
     """Show a run at work until it ends: stages, held-out figure, time left, memory; in a pipe a line a round."""
     from fire_opd.lineage.catalogue import recorded_up_to
@@ -39,18 +42,16 @@ def watch(name: RunArgument = "", folder: PlainFolder = None) -> None:
     look_on(opened, partial(recorded_up_to, open_store(), name) if name else lambda: None, Console())
 
 
-@app.command()
+@app.command(epilog="Example: fire-opd whatif --run runs/demo/run --round 3 --methods fire,opd")
 def whatif(
     folder: Folder,
     round: Round,
     methods: Annotated[str, typer.Option(help="Names, with commas; docs/methods.md has them.")] = "",
     gradients: Annotated[bool, typer.Option(help="Load the models; compare the methods' gradients too.")] = False,
     picture: Annotated[Path | None, typer.Option(help="Draw it into this PNG file.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """What other methods would keep and weigh in a round, from its rollouts and scores alone."""
-    import json
-
     from fire_opd.fire.methods import METHODS
     from fire_opd.report.picture import draw_what_if
     from fire_opd.report.whatif import what_if, what_if_table
@@ -64,12 +65,12 @@ def whatif(
     if picture:
         draw_what_if(rows, round, picture)
     if as_json:
-        typer.echo(json.dumps(rows))
+        print_json(rows)
     else:
         Console().print(what_if_table(rows, round))
 
 
-@app.command()
+@app.command(epilog="Example: fire-opd merge --run runs/demo/run --round 10")
 def merge(folder: Folder, round: Round) -> None:
     """Write the student of a round as a whole model, its adapter merged into the base, and print where it is."""
     from fire_opd.training import whole_model

@@ -14,13 +14,13 @@ from fire_opd.storage import state_folder
 app = typer.Typer()
 
 
-@app.command("show-config")
+@app.command("show-config", epilog="Example: fire-opd show-config qwen3-1.7b-from-4b -S train.lr=2e-6")
 def show_config(spec: SpecFile = "qwen3-1.7b-from-4b", overrides: Override = None) -> None:
     """Print the resolved spec, every default written out."""
     typer.echo(dump_spec(read_spec(spec, overrides or ())), nl=False)
 
 
-@app.command()
+@app.command(epilog="Example: fire-opd run support.yaml --name support-1 -S seed=7")
 def run(
     spec: SpecFile,
     name: Name = "",
@@ -39,7 +39,7 @@ def run(
         start(resolved, name, folder, cache)
 
 
-@app.command()
+@app.command(epilog="Example: fire-opd demo --name demo-2 --seed 1")
 def demo(
     name: Name = "demo",
     folder: PlainFolder = None,
@@ -69,7 +69,7 @@ def demo(
         tell(f"{root}: the demo's models are not built yet, so only the spec was checked; `fire-opd demo` builds them")
 
 
-@app.command()
+@app.command(epilog="Example: fire-opd study benchmarks/studies/demo-mixed.yaml")
 def study(
     file: Annotated[Path, typer.Argument(help="YAML file: docs/study.md has one.", metavar="STUDY")],
     name: Annotated[str, typer.Option(help="Name of the study; by default that of the file.")] = "",
@@ -87,7 +87,7 @@ def study(
         become_flow(Study.start(name, spec, tell).folder, None, cache)
 
 
-@app.command("demo-lm")
+@app.command("demo-lm", epilog="Example: fire-opd demo-lm --name demo-lm")
 def demo_lm(
     name: Name = "demo-lm",
     folder: PlainFolder = None,
@@ -110,7 +110,7 @@ def demo_lm(
         start(resolved, name, folder, cache)
 
 
-@app.command()
+@app.command(epilog="Example: fire-opd resume demo")
 def resume(name: RunArgument, cache: FromCache = True) -> None:
     """Go on with a recorded run that is not finished, whoever began it: it belongs to this machine from then on."""
     from fire_opd.lineage.resume import resume as go_on

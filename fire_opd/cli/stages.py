@@ -25,55 +25,55 @@ def inputs(seed: Annotated[int, typer.Option(min=0)] = 0) -> None:
     write_inputs(project / INPUTS_FILE, input_digests(spec, project / ".state" / "model-digests.json"))
 
 
-@app.command()
+@app.command(epilog="Example: fire-opd prepare --run runs/demo/run")
 def prepare(folder: Folder) -> None:
     """Read, check and tokenise the prompt sets; compare tokenizers."""
     _cold(folder, "prepare")
 
 
-@app.command()
+@app.command(epilog="Example: fire-opd init --run runs/demo/run")
 def init(folder: Folder) -> None:
     """Turn the student into round 0: trainer state and checkpoint."""
     _cold(folder, "init")
 
 
-@app.command()
+@app.command(epilog="Example: fire-opd baseline --run runs/demo/run --teacher m")
 def baseline(folder: Folder, teacher: Annotated[str, typer.Option(help="Name of the teacher.")]) -> None:
     """Evaluate a teacher on the held-out prompts."""
     _cold(folder, "baseline", teacher=teacher)
 
 
-@app.command()
+@app.command(epilog="Example: fire-opd rollout --run runs/demo/run --round 3")
 def rollout(folder: Folder, round: Round) -> None:
     """Sample a round's rollouts from the student of the round before."""
     _cold(folder, "rollout", round)
 
 
-@app.command()
+@app.command(epilog="Example: fire-opd score --run runs/demo/run --round 3")
 def score(folder: Folder, round: Round) -> None:
     """Score every token of the rollouts by teacher and student."""
     _cold(folder, "score", round)
 
 
-@app.command()
+@app.command(epilog="Example: fire-opd select --run runs/demo/run --round 3")
 def select(folder: Folder, round: Round) -> None:
     """Filter the trajectories and weight their tokens."""
     _cold(folder, "select", round)
 
 
-@app.command()
+@app.command(epilog="Example: fire-opd train --run runs/demo/run --round 3")
 def train(folder: Folder, round: Round) -> None:
     """Train one DeepSpeed round on the batch."""
     _cold(folder, "train", round)
 
 
-@app.command()
+@app.command(epilog="Example: fire-opd evaluate --run runs/demo/run --round 3")
 def evaluate(folder: Folder, round: Round) -> None:
     """Evaluate the student of a round on the held-out prompts."""
     _cold(folder, "evaluate", round)
 
 
-@app.command()
+@app.command(epilog="Example: fire-opd appraise --run runs/demo/run --round 3")
 def appraise(folder: Folder, round: Round) -> None:
     """Score the answers of an evaluation without a grader: the reverse KL to the teacher."""
     rules = Run.open(folder).spec.evaluation

@@ -43,7 +43,7 @@ def become_flow(folder: Path, code: Path | None, cache: bool) -> NoReturn:
 def rehearse(spec: RunSpec) -> None:
     """Make the checks of a start, print the resolved spec."""
     began = time.monotonic()
-    notes = _notes(spec)
+    notes = notes_of(spec)
     typer.echo(dump_spec(spec), nl=False)
     for note in notes:
         tell(f"note: {note}")
@@ -59,7 +59,7 @@ def rehearse_study(spec: "StudySpec", name: str) -> None:
     arms, absent, notes = arms_of(spec, name), not_built(spec), list[str]()
     for arm in arms if not absent else ():
         with naming(arm.name):
-            notes += _notes(arm.spec)
+            notes += notes_of(arm.spec)
     typer.echo(dump_study(spec), nl=False)
     for note in dict.fromkeys(notes):
         tell(f"note: {note}")
@@ -69,7 +69,7 @@ def rehearse_study(spec: "StudySpec", name: str) -> None:
     tell(f"checked {len(arms)} runs in {seconds:.1f} s: {len(spec.all_arms)} arms at each seed; nothing was started")
 
 
-def _notes(spec: RunSpec) -> list[str]:
+def notes_of(spec: RunSpec) -> list[str]:
     """Of the checks of a start. What this machine lacks is one of them: the run may be meant for another."""
     from fire_opd.checks import check_machine, check_start
 

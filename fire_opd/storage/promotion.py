@@ -6,7 +6,7 @@ models/<name>/promoted/<n>.json   the nth record, from when another one replaced
 
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from fire_opd.errors import StoreError
 from fire_opd.runtime.failpoints import reach
@@ -35,7 +35,7 @@ class Promoted(BaseModel):
 def read_promoted(store: Store, name: str) -> tuple[Promoted, str] | None:
     """The promoted student `name` and the version token of the record, or None when none was promoted yet."""
     found = store.read_json(_record(name))
-    return (Promoted.model_validate(found[0]), found[1]) if found else None
+    return (_validated(store, _record(name), found[0]), found[1]) if found else None
 
 
 def promote(store: Store, name: str, new: Promoted, seen: str | None) -> bool:
@@ -75,7 +75,7 @@ def rollback(store: Store, name: str, version: int | None, when: str) -> Promote
     if current is None:
         raise StoreError(f"{store.url(_record(name))}: no student was promoted under this name")
     keys = [item.key for item in store.items(_earlier(name))]
-    filed = [Promoted.model_validate(found[0]) for key in keys if (found := store.read_json(key))]
+    filed = [_validated(store, key, found[0]) for key in keys if (found := store.read_json(key))]
     matching = [e for e in filed if (e.version == version if version else e.digest == current[0].replaced)]
     if not matching:
         asked = f"version {version}" if version else "the one that it replaced"
@@ -88,6 +88,17 @@ def rollback(store: Store, name: str, version: int | None, when: str) -> Promote
     if not promote(store, name, record, current[1]):
         raise StoreError(f"{name}: another student was promoted meanwhile; look at it, then give the command again")
     return record
+
+
+def _validated(store: Store, key: str, found: dict[str, Any]) -> Promoted:
+    try:
+        return Promoted.model_validate(found)
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(str(part) for part in first["loc"])
+        raise StoreError(
+            f"{store.url(key)}: {field}: {first['msg']}; restore it from a backup, or remove it"
+        ) from error
 
 
 def _record(name: str) -> str:

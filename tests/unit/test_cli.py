@@ -1,13 +1,17 @@
 """The command line: config, dry run, and errors that are one message."""
 
 import os
+import shlex
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
+import typer
 import yaml
 
+from fire_opd.cli import app
 from tests.conftest import Assets
 
 
@@ -66,3 +70,17 @@ def test_a_run_with_another_spec_is_refused(assets: Assets, tmp_path: Path) -> N
     assert result.returncode == 1
     assert "filter.percentile: the run has 20, you gave 10" in result.stderr
     assert "no teacher 'x'; the run has" in fire_opd("baseline", "--run", tmp_path / "run", "--teacher", "x").stderr
+
+
+_COMMANDS: Any = typer.main.get_command(app)
+COMMANDS: dict[str, Any] = {
+    **{name: command for name, command in _COMMANDS.commands.items() if name != "prompts" and not command.hidden},
+    **{f"prompts {name}": command for name, command in _COMMANDS.commands["prompts"].commands.items()},
+}
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_the_help_of_a_command_ends_with_an_example_that_it_takes(name: str) -> None:
+    command, (begin, *example) = COMMANDS[name], shlex.split(COMMANDS[name].epilog or "")
+    assert [begin, *example[: 1 + len(name.split())]] == ["Example:", "fire-opd", *name.split()]
+    command.make_context(name, example[1 + len(name.split()) :])

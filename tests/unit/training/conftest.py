@@ -93,10 +93,10 @@ def distribution_of(row: dict[str, Any]) -> Any:
     return (logits - np.log(np.exp(logits).sum(1, keepdims=True))).astype(np.float32)
 
 
-def _plain(student: str) -> Any:
-    """In fp64, without kernels that leave out a part of a family's attention or know no fp64."""
+def _plain(student: str, dtype: torch.dtype = torch.float64) -> Any:
+    """By default in fp64, without kernels that leave out a part of a family's attention or know no fp64."""
     return AutoModelForCausalLM.from_pretrained(
-        student, dtype=torch.float64, attn_implementation="eager", experts_implementation="eager"
+        student, dtype=dtype, attn_implementation="eager", experts_implementation="eager"
     )
 
 
@@ -117,12 +117,17 @@ def _sampled(logp: torch.Tensor, response: list[int]) -> torch.Tensor:
 
 
 def reference(
-    tables: Path, student: str, aggregation: str = "seq-mean-token-mean", method: str = "fire", clip: float = 0.2
+    tables: Path,
+    student: str,
+    aggregation: str = "seq-mean-token-mean",
+    method: str = "fire",
+    clip: float = 0.2,
+    dtype: torch.dtype = torch.float64,
 ) -> Reference:
     """method.md's loss written once more, plainly: mean over tokens, mean over trajectories (or tokens)."""
     import pyarrow.parquet as pq
 
-    model = _plain(student)
+    model = _plain(student, dtype)
     merged = [pq.read_table(tables / f"{name}.parquet").to_pylist() for name in ("rollouts", "scores", "batch")]
     rows = [a | b | c for a, b, c in zip(*merged, strict=True) if c["kept"]]
     tokens = sum(len(row["response_ids"]) for row in rows)

@@ -1,0 +1,63 @@
+"""The table of docs/models.md: what each family of models does here, cell by cell, as the tests found it.
+
+    pytest -m "not gpu" -k family --junitxml=report.xml tests/unit     # some forty minutes on two cores
+    python -m benchmarks.families report.xml…                          # takes the cells over, and writes the table
+    python -m benchmarks.families                                      # writes the table from the cells that are there
+
+A test says what it found by `record_property("<family>/<column>", text)`, after it has held it to its bound.
+"""
+
+import argparse
+import json
+import xml.etree.ElementTree as ElementTree
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[1]
+PAGE = ROOT / "docs" / "models.md"
+CELLS = Path(__file__).parent / "results" / "families.json"
+COLUMNS = ("score", "train, ZeRO 0", "train, ZeRO 3", "packed", "sample", "hand-over")
+BEGIN, END = "<!-- the table -->\n", "<!-- written by benchmarks/families.py -->\n"
+
+
+def main() -> None:
+    """Take cells over, when reports are given, and write the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("reports", type=Path, nargs="*", help="files of `pytest --junitxml`")
+    reports = parser.parse_args().reports
+    if reports:
+        CELLS.write_text(json.dumps(taken_over(cells(), reports), indent=1, sort_keys=True) + "\n")
+    PAGE.write_text(page(PAGE.read_text(), cells()))
+
+
+def cells() -> dict[str, Any]:
+    """By family and column: what was found, with the versions it was found with."""
+    found: dict[str, Any] = json.loads(CELLS.read_text()) if CELLS.is_file() else {}
+    return found
+
+
+def taken_over(known: dict[str, Any], reports: list[Path]) -> dict[str, Any]:
+    """The known cells, and in their places those of tests that passed."""
+    found = {family: dict(columns) for family, columns in known.items()}
+    for case in (case for report in reports for case in ElementTree.parse(report).iter("testcase")):
+        if any(case.find(bad) is not None for bad in ("failure", "error")):
+            continue
+        for given in case.iterfind("properties/property"):
+            family, _, column = given.attrib["name"].partition("/")
+            if column in COLUMNS:
+                found.setdefault(family, {})[column] = given.attrib["value"]
+    return found
+
+
+def page(text: str, found: dict[str, Any]) -> str:
+    """The page with its table written anew."""
+    before, _, rest = text.partition(BEGIN)
+    _, _, after = rest.partition(END)
+    lines = [f"| family | {' | '.join(COLUMNS)} |", "|---" * (len(COLUMNS) + 1) + "|"]
+    for family, columns in found.items():
+        lines.append(f"| {family} | {' | '.join(columns.get(column, '–') for column in COLUMNS)} |")
+    return f"{before}{BEGIN}\n" + "\n".join(lines) + f"\n\n{END}{after}"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,39 @@
+"""Every family in vLLM: its log-probs are those of the model's own logits, before and after new weights in place.
+
+What docs/models.md says of sampling and hand-over comes from here. What vLLM cannot do on a CPU fails when its engine
+starts, before anything is trained.
+"""
+
+import pytest
+from test_sampler import check_family
+
+from fire_opd.errors import EngineError
+from tests.families import FAMILIES
+
+pytestmark = pytest.mark.full
+NOT_HERE = {  # what vLLM says, and in words
+    "qwen3_next": ("GDN attention requires BF16", "bf16 only on CPUs, by vLLM"),
+    "qwen3_5_text": ("", "no: vLLM knows it with its vision part only"),
+    "lfm2": ("Not equal to tolerance", "not exact on CPUs: the first token after some prompts, by vLLM's convolution"),
+    "deepseek_v3": ("not supported by MLA", "not at test sizes: latent attention of 576 only, by vLLM"),
+    "mpt": ("", "no: not in vLLM"),
+}
+NOT_IN_PLACE = {"gpt_oss"}
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_a_family_is_sampled_and_takes_new_weights(in_fresh_vllm, tmp_path, record_property, name):
+    if name in NOT_HERE:
+        said, words = NOT_HERE[name]
+        with pytest.raises(Exception, match=said):
+            check_family(in_fresh_vllm, tmp_path, name)
+        record_property(f"{name}/sample", words)
+        return
+    if name in NOT_IN_PLACE:
+        with pytest.raises(EngineError, match=r"no new weights for the experts.*placement\.sampler\.mode to cold"):
+            check_family(in_fresh_vllm, tmp_path, name)
+        record_property(f"{name}/hand-over", "by a fresh engine (mode cold)")
+        return
+    error = check_family(in_fresh_vllm, tmp_path, name)
+    record_property(f"{name}/sample", f"{error:.0e} nat")
+    record_property(f"{name}/hand-over", "in place, exact")
