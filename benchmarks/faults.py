@@ -10,6 +10,7 @@ INJECTED, LOST, WRONG, LEAKS, STUCK = (
     "Stuck",
 )
 STORE, RUN, OWNER = "unit/storage/test_store.py", "unit/storage/test_run.py", "unit/lineage/test_ownership.py"
+REMOVAL, WORKSPACE = "unit/lineage/test_removal.py", "unit/lineage/test_workspace.py"
 RECORD, SNAPSHOT, LEASE = "unit/lineage/test_catalogue.py", "unit/lineage/test_snapshot.py", "unit/tasks/test_lease.py"
 PROMOTION, FAULTS, ROT = "unit/storage/test_promotion.py", "integration/test_faults.py", "lineage/test_faults.py"
 REPLICAS = "integration/test_replicas.py"
@@ -116,6 +117,17 @@ ROWS = [
     ),
     Fault(
         LOST,
+        "A run comes to rely on what a collection is about to remove, here or on another machine",
+        "the collection leaves it, or the run waits and uploads it again",
+        (
+            f"{REMOVAL}::test_what_a_run_came_to_need_after_the_plan_stays",
+            f"{REMOVAL}::test_a_run_waits_for_what_goes_and_for_nothing_else",
+            f"{REMOVAL}::test_the_cache_of_this_machine_is_not_emptied_while_a_run_records",
+            f"{REMOVAL}::test_a_workspace_elsewhere_keeps_what_it_relies_on",
+        ),
+    ),
+    Fault(
+        LOST,
         "4 `make clean`, `git worktree prune` elsewhere, a passing stat error",
         "promoted models and workspaces stay; an object stays until its replacement is complete",
         (
@@ -193,6 +205,7 @@ ROWS = [
         (
             f"{SNAPSHOT}::test_untracked_files_stay_and_are_named",
             f"{SNAPSHOT}::test_what_must_not_leave_is_refused",
+            f"{WORKSPACE}::test_a_commit_has_named_files_and_nothing_else",
         ),
     ),
     Fault(
@@ -241,6 +254,10 @@ ROWS = [
         (
             "unit/lineage/test_names.py::test_a_name_that_is_no_branch",
             "unit/lineage/test_names.py::test_a_branch_in_the_way",
+            "unit/lineage/test_names.py::test_a_branch_below_the_name_is_in_the_way",
+            f"{WORKSPACE}::test_a_half_removed_workspace_is_removed",
+            f"{WORKSPACE}::test_something_else_in_the_place_of_a_workspace_is_kept",
+            "unit/doctor/test_doctor.py::test_a_workspace_whose_move_was_killed_is_put_right",
             f"{OWNER}::test_a_start_that_was_killed_does_not_block_the_next_one",
         ),
     ),
@@ -251,6 +268,8 @@ ROWS = [
         (
             f"{SNAPSHOT}::test_changes_come_along_byte_for_byte",
             f"{SNAPSHOT}::test_a_lock_on_the_users_index_does_not_matter",
+            f"{WORKSPACE}::test_the_lock_of_a_git_that_was_killed_in_a_runs_worktree_goes",
+            f"{WORKSPACE}::test_the_lock_of_a_git_at_work_and_the_users_own_stay",
             f"{SNAPSHOT}::test_of_a_shallow_or_partial_clone_whose_origin_is_away_the_bundle_is_complete",
         ),
     ),
@@ -269,7 +288,7 @@ ROWS = [
     Fault(
         STUCK,
         "17 Buckets with SSE-KMS, whose ETag is no MD5, and uploads in parts",
-        "S3's own SHA-256 checksums, or read back once",
+        "the ETag of the file or of its parts; what has neither is read back once",
         ("unit/lineage/test_objects.py::test_a_push_is_checked",),
     ),
     Fault(
@@ -320,7 +339,11 @@ ROWS = [
         STUCK,
         "26 The user's own git and DVC configuration",
         "runs use configuration of their own; bundles need no origin",
-        (f"{SNAPSHOT}::test_settings_of_the_user_do_not_reach_in",),
+        (
+            f"{SNAPSHOT}::test_settings_of_the_user_do_not_reach_in",
+            f"{WORKSPACE}::test_the_projects_own_remotes_stay_out_of_a_run",
+            f"{WORKSPACE}::test_dvc_does_not_read_the_users_git_settings",
+        ),
     ),
     Fault(
         STUCK,
@@ -329,6 +352,7 @@ ROWS = [
         (
             "unit/doctor/test_doctor.py::test_what_was_left_is_found_and_removed",
             "unit/doctor/test_doctor.py::test_what_is_in_use_or_young_is_left_alone",
+            "unit/doctor/test_doctor.py::test_a_runs_folder_that_is_not_mounted_is_named_and_nothing_is_removed",
             "unit/doctor/test_doctor.py::test_only_a_process_whose_recorded_parent_is_gone_is_ended",
         ),
     ),
