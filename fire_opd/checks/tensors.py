@@ -4,8 +4,9 @@ The model is built on torch's meta device, without memory, and takes the headers
 own renaming, fusing of experts and tying. So whatever transformers would fill with random numbers is known beforehand.
 """
 
+import re
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,7 @@ from fire_opd.head.loading import gaps, listed
 from fire_opd.spec import ModelSpec, StudentSpec
 
 _META = torch.device("meta")
+_NUMBER = re.compile(r"\.\d+\.")
 _COMPARED_ROWS = 256  # of tensors that should be the same one
 
 
@@ -70,6 +72,11 @@ def check_tensors(folder: Path, model: ModelSpec, headers: Mapping[str, Header])
     _refuse_torn(folder, built, headers)
     if isinstance(model, StudentSpec) and model.adapted:
         target_layers(built, model.adapter)
+    if more := _left_out(built, info.unexpected_keys):
+        raise SpecError(
+            f"config.json: fewer layers than the files hold: {listed(more)} would be left out without a word; "
+            "take the config.json that belongs to these weights, or save the smaller model with its own weights"
+        )
     if info.unexpected_keys:
         return [f"{len(info.unexpected_keys)} tensor(s) that the model does not use: {listed(info.unexpected_keys)}"]
     return []
@@ -141,6 +148,12 @@ def _refuse_torn(folder: Path, built: PreTrainedModel, headers: Mapping[str, Hea
                     f"{headers[one].file}: {one} differs from {other}, which config.json ties to it; "
                     "set tie_word_embeddings to false if both are meant"
                 )
+
+
+def _left_out(built: PreTrainedModel, unexpected: Iterable[str]) -> list[str]:
+    """Tensors that are those of another layer of the model in all but the number."""
+    known = {_NUMBER.sub(".#.", name) for name in built.state_dict()}
+    return sorted(name for name in unexpected if _NUMBER.sub(".#.", name) in known)
 
 
 def _first_rows(file: Path, name: str) -> Tensor:

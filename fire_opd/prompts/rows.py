@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any, BinaryIO, NamedTuple
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -142,8 +143,12 @@ def _seekable(container: Container, stream: BinaryIO) -> BinaryIO:
 def _exact(batch: pa.RecordBatch) -> pa.Table:
     """Fractions in half or single precision as the numbers that they were written as: 0.1 and not 0.10000000149."""
     table = pa.Table.from_batches([batch])
-    through = [pa.schema([f.with_type(_widened(f.type, wide)) for f in batch.schema]) for wide in _WIDE]
-    return table if through[1] == batch.schema else table.cast(through[0]).cast(through[1])
+    for index, field in enumerate(table.schema):
+        if pa.types.is_float16(field.type):  # Arrow writes its digits as if it had more of them
+            digits = [None if half is None else float(str(np.float16(half))) for half in table[index].to_pylist()]
+            table = table.set_column(index, field.name, pa.array(digits, pa.float64()))
+    through = [pa.schema([f.with_type(_widened(f.type, wide)) for f in table.schema]) for wide in _WIDE]
+    return table if through[1] == table.schema else table.cast(through[0]).cast(through[1])
 
 
 _WIDE = (pa.string(), pa.float64())

@@ -1,5 +1,6 @@
 """Models of many families, tiny and random: as saved they pass; without any one of their tensors they do not."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +54,17 @@ def test_a_saved_model_passes_and_one_without_a_tensor_does_not(family: str, tie
         with pytest.raises(SpecError, match=r"missing|another shape|cannot be made") as error:
             check_tensors(tmp_path, model, {other: header for other, header in headers.items() if other != name})
         assert name in str(error.value)
+
+
+@pytest.mark.parametrize("family", ["Llama", "Qwen3Moe", "Phi3", "GPT2"])
+def test_a_config_with_fewer_layers_than_the_files_hold_is_refused(family: str, tmp_path: Path) -> None:
+    """transformers and vLLM leave the others out, and the model is a worse one."""
+    model = saved(family, tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    name = "n_layer" if family == "GPT2" else "num_hidden_layers"
+    (tmp_path / "config.json").write_text(json.dumps({**config, name: 1, "layer_types": None}))
+    with pytest.raises(SpecError, match=r"fewer layers than the files hold: .*\.1\..*without a word"):
+        check_tensors(tmp_path, model, read_headers(tmp_path))
 
 
 @pytest.mark.parametrize("change", ["missing", "another shape"])

@@ -164,6 +164,7 @@ def test_a_number_in_json_keeps_the_digits_of_the_file(tmp_path: Path, written: 
         (pa.array([34.0, float("nan"), None, 1e-7]), ["34", None, None, "0.0000001"]),  # integers with gaps, by pandas
         (pa.array([0.1, 2.5, None, 16777216.0], pa.float32()), ["0.1", "2.5", None, "16777216"]),
         (pa.array([0.5, 2, None, 1], pa.float16()), ["0.5", "2", None, "1"]),
+        (pa.array([0.1, 3.14, None, 1e-5], pa.float16()), ["0.1", "3.14", None, "0.00001"]),
         (pa.array([2**63, 7, None, 0], pa.uint64()), [str(2**63), "7", None, "0"]),
         (pa.array([Decimal("1.500"), Decimal("-7.000"), None, Decimal("0.000")]), ["1.5", "-7", None, "0"]),
         (pa.array(["a", "b", None, "a"]).dictionary_encode(), ["a", "b", None, "a"]),  # pandas' categories
