@@ -105,7 +105,7 @@ def _table(container: Container, chosen: Chosen) -> Iterator[Row]:
         for names, batch in _batches(container, stream, chosen):
             batch.validate(full=True)  # a damaged file may point beyond its buffers, and Arrow would follow
             for start in range(0, batch.num_rows, _BATCH):
-                for value in _exact(batch.slice(start, _BATCH)).to_pylist(maps_as_pydicts="lossy"):
+                for value in _exact(batch.slice(start, _BATCH)):
                     number += 1
                     yield Row(number, value, names)
 
@@ -140,22 +140,37 @@ def _seekable(container: Container, stream: BinaryIO) -> BinaryIO:
     return copy
 
 
-def _exact(batch: pa.RecordBatch) -> pa.Table:
-    """Fractions in half or single precision as the numbers that they were written as: 0.1 and not 0.10000000149."""
+def _exact(batch: pa.RecordBatch) -> list[dict[str, Any]]:
+    """Rows, with fractions in half or single precision as they were written: 0.1 and not 0.10000000149."""
     table = pa.Table.from_batches([batch])
-    for index, field in enumerate(table.schema):
-        if pa.types.is_float16(field.type):  # Arrow writes its digits as if it had more of them
-            digits = [None if half is None else float(str(np.float16(half))) for half in table[index].to_pylist()]
-            table = table.set_column(index, field.name, pa.array(digits, pa.float64()))
-    through = [pa.schema([f.with_type(_widened(f.type, wide)) for f in table.schema]) for wide in _WIDE]
-    return table if through[1] == table.schema else table.cast(through[0]).cast(through[1])
+    through = [pa.schema([f.with_type(_widened(f.type, wide)) for f in batch.schema]) for wide in _WIDE]
+    if through[1] != batch.schema:
+        table = table.cast(through[0]).cast(through[1])
+    rows: list[dict[str, Any]] = table.to_pylist(maps_as_pydicts="lossy")
+    if "halffloat" in str(table.schema):
+        kinds = {field.name: field.type for field in table.schema}
+        return [{name: _of_halves(value, kinds[name]) for name, value in row.items()} for row in rows]
+    return rows
+
+
+def _of_halves(value: Any, kind: pa.DataType) -> Any:
+    """A value with its halves by their own shortest digits; Arrow writes them with those of single precision."""
+    if value is None:
+        return None
+    if pa.types.is_float16(kind):
+        return float(str(np.float16(value)))
+    if pa.types.is_struct(kind):
+        return {field.name: _of_halves(value[field.name], field.type) for field in kind}
+    if pa.types.is_list(kind) or pa.types.is_large_list(kind):
+        return [_of_halves(item, kind.value_type) for item in value]
+    return value
 
 
 _WIDE = (pa.string(), pa.float64())
 
 
 def _widened(kind: pa.DataType, wide: pa.DataType) -> pa.DataType:
-    if pa.types.is_float16(kind) or pa.types.is_float32(kind):
+    if pa.types.is_float32(kind):
         return wide
     if pa.types.is_struct(kind):
         return pa.struct([field.with_type(_widened(field.type, wide)) for field in kind])
