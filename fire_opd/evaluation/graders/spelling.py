@@ -120,6 +120,11 @@ _REPAIRS = [
         (r"(?<=[\w)])\*\*(?=[\w({-])", "^"),
         (r"\^\s*(-\d+|\d{2,})(?![\d.])", r"^{\1}"),  # x^10 is meant as x^{10}
         (r"\\\{\s*\\\}|\{\s*\}", r"\\emptyset "),
+        (  # pi + k pi, k in Z: that k is an integer is understood
+            r"(?<=\S)\s*(?:,\s*(?:where|for|with)?|\(|where|for|with)\s*(?:any |all )?(?:integers?\s+)?([kmn])\b\s*"
+            r"(?:\\in\s*\\mathbb\s*\{?\s*Z\s*\}?|(?:is|being)?\s*(?:an|any)?\s*integers?)\s*\)?\s*$",
+            "",
+        ),
         (r"(?<![A-Za-z])([ap])\.\s?m(?![A-Za-z])\.?", r"\1m"),
         (r"(?<![\w.\\])(1|\d*\.\d+|\d+(?=[eE][+-]?\d\d))[eE]([+-]?\d+)(?![\w.])", r"\1 \\times 10^{\2}"),  # not 2e-3
         (r"\s+\^", "^"),

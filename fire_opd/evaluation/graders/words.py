@@ -22,6 +22,7 @@ _NAME = re.compile(r"[A-Za-z]+\d+[A-Za-z]*")  # B12
 _NUMBERED = re.compile(r"\d+[A-Z]")
 _SEQUENCE = re.compile(r"[A-Z](?:\s+[A-Z])+|[TF](?:\s*[,;]\s*[TF])+")
 _GENOTYPE = re.compile(r"(?:([A-Za-z])(?i:\1))+")  # AaBb
+_STATEMENTS = re.compile(r"[IVX]+(?:(?:\s*,\s*|\s+)(?:and\s+|or\s+)?[IVX]+)+")  # I, III: which of them hold
 _DATE = re.compile(r"\d{1,4}([-/.])\d{1,2}\1\d{2,4}")
 _VARIABLES = frozenset("xyz")  # no word has these letters only: a product
 _LINKS = ("and", "or")
@@ -32,7 +33,7 @@ _CHOSEN = re.compile(r"(?:\(([A-Z])\)|([A-Z])[).:])\s*(.+)", re.DOTALL)
 def key(text: str) -> str:
     """What a text in words says, without case, spaces, articles and punctuation at word ends."""
     text = re.sub(r"^\s*(?:the|an|a)\s+(?=\w)", "", text.strip(), flags=re.IGNORECASE)
-    text = re.sub(r",?\s+(?:and|&)\s+", ",", text)
+    text = re.sub(r",?\s+(?:and|&)\s+", ",", text.removesuffix(" only"))
     text = re.sub(r"[\s\-'\".{}!?;]|(?<!\\)\\ ", "", text)
     folded = text if "\\" in text else text.casefold()
     return _CANONICAL.get(folded, folded)
@@ -49,8 +50,10 @@ def words(given: str, gold: str) -> bool | None:
         return _squeezed(given) == _squeezed(gold)
     if _is_words(gold) or (_is_words(given) and _longest_word(given) > 2):
         a, b = key(given), key(gold)
-        no_order = any(" and " in text for text in (given, gold)) and sorted(a.split(",")) == sorted(b.split(","))
-        return (a == b or no_order) and not _other_formula(given, gold)
+        no_order = any(" and " in text for text in (given, gold)) or all(map(_STATEMENTS.fullmatch, (given, gold)))
+        return (a == b or (no_order and sorted(a.split(",")) == sorted(b.split(",")))) and not _other_formula(
+            given, gold
+        )
     return None
 
 

@@ -164,3 +164,22 @@ def test_equality_has_two_sides(one: str, other: str, right: bool) -> None:
 def test_the_pairs_are_readable_one_a_line() -> None:
     lines = (PAGE.parents[1] / "tests/data/grading-pairs.json").read_text().splitlines()[1:-1]
     assert [json.loads(line.rstrip(",")) for line in lines] == load_pairs()
+
+
+@pytest.mark.parametrize(
+    ("gold", "boxed", "right"),
+    [
+        ("I, III", "III, I", True),  # which statements hold has no order
+        ("I, III", r"\text{III and I}", True),
+        ("I, II", "I, III", False),
+        ("I only", "I", True),
+        ("XI", "IX", False),
+        (r"\frac{\pi}{4}+k\pi", r"\frac{\pi}{4} + k\pi, k \in \mathbb{Z}", True),
+        (r"\frac{\pi}{4}+k\pi\ (k\in\mathbb{Z})", r"\frac{\pi}{4} + k\pi", True),
+        (r"2\pi n", r"2\pi n, \text{ where } n \text{ is an integer}", True),
+        (r"2\pi n", r"\pi n, n \in \mathbb{Z}", False),
+        (r"n \in \mathbb{Z}", r"n\in\mathbb{Z}", True),
+    ],
+)
+def test_statements_that_hold_and_integers_that_are_understood(gold: str, boxed: str, right: bool) -> None:
+    assert grade(rf"\boxed{{{boxed}}}", gold, EvaluationSpec(path="x", grader="math")) == (right, True)
