@@ -5,11 +5,22 @@ from typing import Annotated
 
 import typer
 
-from fire_opd.cli.arguments import DryRun, FromCache, Name, Override, PlainFolder, RunArgument, SpecFile, tell
+from fire_opd.cli.arguments import (
+    AsJson,
+    DryRun,
+    FromCache,
+    Name,
+    Override,
+    PlainFolder,
+    RunArgument,
+    SpecFile,
+    print_json,
+    tell,
+)
 from fire_opd.cli.start import become_flow, rehearse, rehearse_study, start
 from fire_opd.errors import SpecError
 from fire_opd.spec import dump_spec, read_spec
-from fire_opd.storage import state_folder
+from fire_opd.storage import open_store, state_folder
 
 app = typer.Typer()
 
@@ -18,6 +29,18 @@ app = typer.Typer()
 def show_config(spec: SpecFile = "qwen3-1.7b-from-4b", overrides: Override = None) -> None:
     """Print the resolved spec, every default written out."""
     typer.echo(dump_spec(read_spec(spec, overrides or ())), nl=False)
+
+
+@app.command(epilog="Example: fire-opd plan qwen3-1.7b-from-4b -S rounds.count=50")
+def plan(spec: SpecFile, overrides: Override = None, as_json: AsJson = False) -> None:
+    """How many bytes a run will write, and how long a round takes by what was recorded; nothing is started."""
+    from fire_opd.lineage.forecast import forecast, forecast_lines
+
+    found = forecast(open_store(), read_spec(spec, overrides or ()))
+    if as_json:
+        print_json(found)
+    else:
+        typer.echo("\n".join(forecast_lines(found)))
 
 
 @app.command(epilog="Example: fire-opd run support.yaml --name support-1 -S seed=7")

@@ -11,7 +11,6 @@
 Everything inside is relative to the folder, so that it can be moved.
 """
 
-import json
 import shutil
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
@@ -20,11 +19,11 @@ from typing import Any
 
 import yaml
 from pydantic import ValidationError
-from safetensors import safe_open
 
 from fire_opd.errors import RunError
 from fire_opd.runtime.lock import holding
-from fire_opd.spec import ModelSpec, RunSpec, dump_spec, load_params, load_spec
+from fire_opd.spec import RunSpec, dump_spec, load_params, load_spec
+from fire_opd.storage.footprint import footprint
 
 SPEC_FILE, LOCK = "spec.yaml", ".lock"
 PARAMS_FILE = "params.yaml"  # beside the run's folder, in a workspace under DVC: the spec is its field `spec`
@@ -118,40 +117,12 @@ class Run:
         Raises:
             RunError: naming the bytes needed and free.
         """
-        needed, free = self.bytes_needed(), shutil.disk_usage(self.folder).free
+        needed, free = footprint(self.spec).run, shutil.disk_usage(self.folder).free
         if needed > free:
             raise RunError(
                 f"{self.folder}: the run may need {needed / 2**30:.1f} GiB and {free / 2**30:.1f} GiB are free; "
                 "free some space, use another disk, or run fewer rounds"
             )
-
-    def bytes_needed(self) -> int:
-        """Upper estimate of what a run writes: checkpoints, trainer states, tables, distributions of a round."""
-        spec = self.spec
-        files, rank = list(Path(spec.student.path).glob("*.safetensors")), spec.student.adapter.rank
-        checkpoint = sum(_adapter_bytes(file, rank) if rank else file.stat().st_size for file in files)
-        state = 8 * checkpoint  # weights and two moments in fp32 beside at most 2-byte weights
-        states = spec.rounds.count + 1 if spec.storage.trainer_states == "all" else 2
-        tokens = spec.rounds.rollouts * min(spec.sampling.max_tokens, 2048)
-        scratch = tokens * max(map(_distribution_bytes, spec.teachers.values())) if spec.method.divergence else 0
-        scratch *= 2 if spec.rounds.chunk else 1  # of the chunks, and joined
-        return (spec.rounds.count + 1) * (checkpoint + tokens * 40) + states * state + scratch
-
-
-def _adapter_bytes(file: Path, rank: int) -> int:
-    """Of an adapter on every matrix in a file, in fp32."""
-    with safe_open(file, framework="numpy") as opened:
-        shapes = [opened.get_slice(name).get_shape() for name in opened.keys()]  # noqa: SIM118 - not a dict
-    return sum(4 * rank * sum(shape) for shape in shapes if len(shape) == 2)
-
-
-def _distribution_bytes(teacher: ModelSpec) -> int:
-    """A token's whole distribution as it is kept (head/teacher.py); 0 where the config is not here or says nothing."""
-    file = Path(teacher.path) / "config.json"
-    config = json.loads(file.read_text()) if file.is_file() else {}
-    config = config.get("text_config", config)
-    width, vocab = int(config.get("hidden_size", 0)), int(config.get("vocab_size", 0))
-    return min(width * (4 if teacher.dtype == "float32" else 2), vocab * 4)
 
 
 def making(folder: Path) -> AbstractContextManager[None]:

@@ -13,6 +13,7 @@ from safetensors.numpy import save_file
 from fire_opd.errors import RunError
 from fire_opd.spec import LoggersSpec, MethodSpec, RunSpec, StudentSpec
 from fire_opd.storage import Run
+from fire_opd.storage.footprint import footprint
 
 SPEC = RunSpec.model_validate(
     {
@@ -84,7 +85,7 @@ def test_an_adapter_needs_less_disk(tmp_path: Path) -> None:
     needed = []
     for adapter in ({}, {"rank": 2}):
         student = StudentSpec(path=str(tmp_path), adapter=adapter)
-        needed.append(Run(tmp_path, SPEC.model_copy(update={"student": student})).bytes_needed())
+        needed.append(footprint(SPEC.model_copy(update={"student": student})).run)
     file, adapted = (tmp_path / "m.safetensors").stat().st_size, 4 * 2 * (300 + 200)
     assert needed[0] - needed[1] == (SPEC.rounds.count + 1 + 2 * 8) * (file - adapted)
 
@@ -93,11 +94,9 @@ def test_an_adapter_needs_less_disk(tmp_path: Path) -> None:
 def test_the_teachers_distributions_are_counted(tmp_path: Path, hidden: int, vocab: int, a_token: int) -> None:
     (tmp_path / "config.json").write_text(json.dumps({"hidden_size": hidden, "vocab_size": vocab}))
     teachers = {name: teacher.model_copy(update={"path": str(tmp_path)}) for name, teacher in SPEC.teachers.items()}
-    plain = Run.create(tmp_path / "plain", SPEC.model_copy(update={"teachers": teachers}))
-    method = MethodSpec.model_validate({"name": "fire_kl"})
-    whole = Run.create(tmp_path / "whole", SPEC.model_copy(update={"teachers": teachers, "method": method}))
+    plain = SPEC.model_copy(update={"teachers": teachers})
+    whole = plain.model_copy(update={"method": MethodSpec.model_validate({"name": "fire_kl"})})
     tokens = SPEC.rounds.rollouts * min(SPEC.sampling.max_tokens, 2048)
-    assert whole.bytes_needed() - plain.bytes_needed() == tokens * a_token
-    rounds = SPEC.rounds.model_copy(update={"chunk": 16})
-    cut = Run(tmp_path, whole.spec.model_copy(update={"rounds": rounds}))
-    assert cut.bytes_needed() - plain.bytes_needed() == 2 * tokens * a_token  # of the chunks, and joined
+    assert footprint(whole).run - footprint(plain).run == tokens * a_token
+    cut = whole.model_copy(update={"rounds": SPEC.rounds.model_copy(update={"chunk": 16})})
+    assert footprint(cut).run - footprint(plain).run == 2 * tokens * a_token  # of the chunks, and joined

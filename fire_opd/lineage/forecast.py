@@ -1,0 +1,61 @@
+"""What a run will write, and how long a round takes: as long as in the newest recorded run of the same student."""
+
+import shutil
+import statistics
+from typing import Any
+
+from rich.filesize import decimal
+
+from fire_opd.lineage.catalogue import LEDGER, all_records, fetch_json
+from fire_opd.spec import RunSpec
+from fire_opd.storage import Store, runs_folder
+from fire_opd.storage.footprint import Footprint, footprint
+
+_SHOWN = {
+    "checkpoint": "checkpoint",
+    "trainer_state": "trainer state",
+    "tables": "rollouts, scores, batch",
+    "distribution": "teacher's distribution, while a round is trained",
+}
+
+
+def forecast(store: Store, spec: RunSpec) -> dict[str, Any]:
+    """Bytes by kind, in the run's folder and recorded; free bytes; seconds of a round by stage, where known."""
+    found: Footprint = footprint(spec)
+    folder = next(path for path in (runs_folder(), *runs_folder().parents) if path.is_dir())
+    return {
+        "rounds": spec.rounds.count,
+        "bytes": {name: getattr(found, name) for name in (*_SHOWN, "run", "recorded")},
+        "free": shutil.disk_usage(folder).free,
+        "measured": measured(store, spec),
+    }
+
+
+def measured(store: Store, spec: RunSpec) -> dict[str, Any] | None:
+    """`run` and `stages`, the median seconds of each over its rounds; None where no run of this student is recorded."""
+    student = spec.student.path.rpartition("/")[2]
+    records = [record for record in all_records(store, []) if record.student.rpartition("/")[2] == student]
+    for record in sorted(records, key=lambda record: record.recorded, reverse=True):
+        seconds: dict[str, list[float]] = {}
+        for name, attempts in fetch_json(store, record, LEDGER).items():
+            number, _, stage = name.partition("/")
+            if int(number) and attempts[-1]["outcome"] == "done":
+                seconds.setdefault(stage, []).append(attempts[-1]["seconds"])
+        if seconds:
+            return {"run": record.name, "stages": {stage: statistics.median(s) for stage, s in seconds.items()}}
+    return None
+
+
+def forecast_lines(found: dict[str, Any]) -> list[str]:
+    """The same for people."""
+    sizes, rounds = found["bytes"], found["rounds"]
+    whats = {name: shown for name, shown in _SHOWN.items() if sizes[name]}
+    whats["run"] = f"in the run's folder at most, with {rounds} rounds; {decimal(found['free'])} are free"
+    whats["recorded"] = "recorded: in the cache on this machine and again in the store, until `fire-opd gc`"
+    lines = [f"{decimal(sizes[name]):>10}  {what}" for name, what in whats.items()]
+    if found["measured"] is None:
+        return [*lines, "no recorded run of this student says how long a round takes"]
+    stages, run = found["measured"]["stages"], found["measured"]["run"]
+    each = sum(stages.values())
+    lines.append(f"{each:8.1f} s  a round, as in run {run}; {rounds} rounds: {each * rounds / 3600:.1f} h")
+    return [*lines, *(f"{seconds:8.1f} s    {stage}" for stage, seconds in stages.items())]

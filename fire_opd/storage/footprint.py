@@ -1,0 +1,67 @@
+"""How much a run writes, before it starts: upper estimates from its spec and the headers of its student."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from safetensors import safe_open
+
+from fire_opd.spec import ModelSpec, RunSpec
+
+_TABLES = 40  # bytes a token of rollouts, scores and batch, before compression
+_LONGEST = 2048  # tokens that count of a response: few are as long as they may be
+
+
+@dataclass(frozen=True)
+class Footprint:
+    """Bytes. A hub id that was not downloaded yet counts as nothing."""
+
+    rounds: int
+    checkpoint: int  # one
+    trainer_state: int  # one
+    tables: int  # rollouts, scores and batch of a round
+    distribution: int  # the teacher's, of a round; it goes when the round is trained
+    states_kept: int
+
+    @property
+    def run(self) -> int:
+        """In the run's folder, at its largest. Round 0 has a checkpoint too."""
+        kept = (self.rounds + 1) * (self.checkpoint + self.tables) + self.states_kept * self.trainer_state
+        return kept + self.distribution
+
+    @property
+    def recorded(self) -> int:
+        """In the cache on this machine, and again in the store, when the run is recorded and nothing is collected."""
+        return (self.rounds + 1) * (self.checkpoint + self.tables + self.trainer_state)
+
+
+def footprint(spec: RunSpec) -> Footprint:
+    """What a run of this spec writes."""
+    files, rank = list(Path(spec.student.path).glob("*.safetensors")), spec.student.adapter.rank
+    checkpoint = sum(_adapter_bytes(file, rank) if rank else file.stat().st_size for file in files)
+    tokens = spec.rounds.rollouts * min(spec.sampling.max_tokens, _LONGEST)
+    distribution = tokens * max(map(_distribution_bytes, spec.teachers.values())) if spec.method.divergence else 0
+    return Footprint(
+        rounds=spec.rounds.count,
+        checkpoint=checkpoint,
+        trainer_state=8 * checkpoint,  # weights and two moments in fp32 beside at most 2-byte weights
+        tables=tokens * _TABLES,
+        distribution=distribution * (2 if spec.rounds.chunk else 1),  # of the chunks, and joined
+        states_kept=spec.rounds.count + 1 if spec.storage.trainer_states == "all" else 2,
+    )
+
+
+def _adapter_bytes(file: Path, rank: int) -> int:
+    """Of an adapter on every matrix in a file, in fp32."""
+    with safe_open(file, framework="numpy") as opened:
+        shapes = [opened.get_slice(name).get_shape() for name in opened.keys()]  # noqa: SIM118 - not a dict
+    return sum(4 * rank * sum(shape) for shape in shapes if len(shape) == 2)
+
+
+def _distribution_bytes(teacher: ModelSpec) -> int:
+    """A token's whole distribution as it is kept (head/teacher.py); 0 where the config is not here or says nothing."""
+    file = Path(teacher.path) / "config.json"
+    config = json.loads(file.read_text()) if file.is_file() else {}
+    config = config.get("text_config", config)
+    width, vocab = int(config.get("hidden_size", 0)), int(config.get("vocab_size", 0))
+    return min(width * (4 if teacher.dtype == "float32" else 2), vocab * 4)

@@ -1,0 +1,53 @@
+"""Before a start: what a run will write, and how long its rounds take by what was recorded."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fire_opd.lineage.forecast import forecast, forecast_lines
+from fire_opd.storage import Store, open_store
+from fire_opd.storage.footprint import footprint
+from fire_opd.storage.manifest import file_entry
+from tests.conftest import Assets
+from tests.unit.lineage.test_catalogue import record
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return open_store(str(tmp_path / "store"))
+
+
+def recorded(store: Store, folder: Path, name: str, when: str, ledger: dict[str, Any]) -> None:
+    """A run of the demo's student with this ledger."""
+    file = folder / f"{name}.json"
+    file.write_text(json.dumps(ledger))
+    store.upload(file, f"runs/{name}/{'c' * 40}/ledger.json")
+    files = {"ledger.json": file_entry(file).model_dump()}
+    found = record(name, recorded=when, student="inputs/student", files=files)
+    store.write_json(f"runs/{name}/record.json", found, None)
+
+
+def attempt(seconds: float, outcome: str = "done") -> list[dict[str, Any]]:
+    return [{"seconds": 1000.0, "outcome": "failed"}, {"seconds": seconds, "outcome": outcome}]
+
+
+def test_bytes_are_those_of_the_check_before_a_start(store: Store, assets: Assets) -> None:
+    spec = assets.spec()
+    found = forecast(store, spec)
+    assert found["bytes"]["run"] == footprint(spec).run > found["bytes"]["checkpoint"] > 0
+    assert found["measured"] is None
+    assert forecast_lines(found)[-1] == "no recorded run of this student says how long a round takes"
+
+
+def test_seconds_are_those_of_the_newest_run_of_the_same_student(store: Store, assets: Assets, tmp_path: Path) -> None:
+    spec = assets.spec("student.path=/somewhere/student", "rounds.count=100")
+    recorded(store, tmp_path, "old", "2026-01-01T00:00:00+00:00", {"1/train": attempt(1.0)})
+    ledger = {"0/init": attempt(99.0), "1/rollout": attempt(4.0), "2/rollout": attempt(6.0), "3/rollout": attempt(50.0)}
+    ledger |= {"1/train": attempt(31.0), "2/train": attempt(2.0, "failed")}
+    recorded(store, tmp_path, "new", "2026-02-01T00:00:00+00:00", ledger)
+    found = forecast(store, spec)
+    assert found["measured"] == {"run": "new", "stages": {"rollout": 6.0, "train": 31.0}}
+    assert "    37.0 s  a round, as in run new; 100 rounds: 1.0 h" in forecast_lines(found)
+    assert forecast(store, assets.spec())["measured"] is None
