@@ -14,16 +14,8 @@ from fire_opd.report.page import try_page
 from fire_opd.storage import Run
 from flows.forms import SpecForm
 from flows.workshop import crew_of, find_run, run_name, run_of_form
-from tasks.appraise import appraise
 from tasks.artifacts import Board
-from tasks.baseline import baseline
-from tasks.evaluate import evaluate
-from tasks.init import init
-from tasks.prepare import prepare
-from tasks.rollout import rollout
-from tasks.score import score
-from tasks.select import select
-from tasks.train import train
+from tasks.stages import appraise, baseline, evaluate, init, prepare, rollout, score, select, train
 
 
 def _name() -> str:
@@ -61,7 +53,7 @@ def distil(run: Run, board: Board) -> dict[str, Any]:
         with crew_of(run) as crew:
             prepare(crew)
             for teacher in run.spec.teachers:
-                baseline(crew, teacher)  # before the others take their share of the device
+                baseline(crew, teacher=teacher)  # before the others take their share of the device
             crew.start("trainer", "sampler", "scorer", "local")
             init(crew)
             evaluate(crew, 0)

@@ -12,11 +12,9 @@ from fire_opd.report import round_figures, round_line
 from fire_opd.storage import Run, fetch_model, open_store, read_promoted, runs_folder
 from flows.forms import SpecForm
 from flows.workshop import crew_of, run_name
-from tasks.appraise import appraise
 from tasks.artifacts import Board
-from tasks.evaluate import evaluate as evaluate_student
-from tasks.init import init
-from tasks.prepare import prepare
+from tasks.stages import appraise, init, prepare
+from tasks.stages import evaluate as evaluate_student
 
 
 def _name() -> str:

@@ -1,1 +1,1 @@
-"""Prefect tasks: one file a stage, each a thin wrapper that asks the crew to bring a job up to date."""
+"""Prefect tasks: the stages, promotion and its gate; leases of devices; what the pages show."""

@@ -4,16 +4,24 @@ from typing import Any
 
 from prefect import task
 from prefect.cache_policies import NO_CACHE
+from prefect.client.schemas.objects import State, TaskRun
+from prefect.tasks import Task
 
 from fire_opd import storage
+from fire_opd.errors import StoreUnreachable
 from fire_opd.storage import Promoted, Run, Store
-from tasks.policy import when_store_unreachable
+
+
+def _when_store_unreachable(task: Task[..., Any], run: TaskRun, state: State[Any]) -> bool:
+    """Retry only when the store did not answer."""
+    return isinstance(state.result(raise_on_failure=False), StoreUnreachable)
+
 
 _STORE: dict[str, Any] = {
     "retries": 5,
     "retry_delay_seconds": 5,
     "retry_jitter_factor": 0.5,
-    "retry_condition_fn": when_store_unreachable,
+    "retry_condition_fn": _when_store_unreachable,
     "cache_policy": NO_CACHE,
     "persist_result": False,
 }
