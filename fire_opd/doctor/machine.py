@@ -11,8 +11,8 @@ from pathlib import Path
 
 from fire_opd.doctor.finding import Finding
 from fire_opd.storage import open_store
+from fire_opd.storage.local_store import LocalStore
 from fire_opd.storage.places import checkout, runs_folder, state_folder
-from fire_opd.storage.store import LocalStore
 
 _LEAST = 5 << 30  # bytes free: less, and the next checkpoint of a small model may not fit
 

@@ -24,7 +24,7 @@ from fire_opd.stages import STAGES, Job, Output
 from fire_opd.storage import Manifest, Store, open_store, verify_files
 from fire_opd.storage.commit import replace_directory
 from fire_opd.storage.manifest import library_versions, read_manifest
-from fire_opd.storage.store import inside
+from fire_opd.storage.names import inside
 
 _FOLDER = "stages"
 

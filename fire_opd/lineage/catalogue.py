@@ -28,9 +28,9 @@ from fire_opd.runtime.lock import FileLock
 from fire_opd.stages import last_directory
 from fire_opd.storage import FileEntry, Run, Store, runs_folder
 from fire_opd.storage.manifest import MANIFEST, file_entry
+from fire_opd.storage.names import inside
 from fire_opd.storage.places import scratch
 from fire_opd.storage.run import LOCK, PARAMS_FILE
-from fire_opd.storage.store import inside
 
 BUNDLE, LEDGER, MANIFESTS = "code.bundle", "ledger.json", "manifests.json"
 TRACKED = (PARAMS_FILE, "dvc.yaml", LOCK_FILE, INPUTS_FILE)

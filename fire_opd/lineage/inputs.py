@@ -18,7 +18,7 @@ from fire_opd.storage import Store, model_digest
 from fire_opd.storage.commit import arriving
 from fire_opd.storage.manifest import file_entry, walk_files
 from fire_opd.storage.models import is_model_file
-from fire_opd.storage.store import inside
+from fire_opd.storage.names import inside
 
 INPUTS_FILE = "inputs.json"
 _FOLDER, _COMPLETE = "inputs", "complete.json"

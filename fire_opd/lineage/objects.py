@@ -18,8 +18,9 @@ from pydantic import ValidationError
 
 from fire_opd.errors import LineageError, StoreError
 from fire_opd.storage import Manifest, Store, open_store, state_folder
+from fire_opd.storage.local_store import LocalStore
 from fire_opd.storage.manifest import MANIFEST, RETIRED
-from fire_opd.storage.store import LocalStore, relative
+from fire_opd.storage.names import relative
 
 LOCK_FILE = "dvc.lock"
 _Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the plain one takes a second for 20 rounds

@@ -22,9 +22,9 @@ from fire_opd.lineage.workspace import RUN_FOLDER, add_worktree, write_params
 from fire_opd.spec import RunSpec, map_paths
 from fire_opd.storage import Run, Store, state_folder
 from fire_opd.storage.commit import replace_directory
+from fire_opd.storage.names import inside
 from fire_opd.storage.places import NOTE
 from fire_opd.storage.run import PARAMS_FILE
-from fire_opd.storage.store import inside
 
 _WRITTEN = (RUN_FOLDER, "inputs", ".dvc", NOTE, PARAMS_FILE, INPUTS_FILE, LOCK_FILE)  # by us, so no links
 _JOBS = 4

@@ -11,10 +11,11 @@ from fire_opd.storage.manifest import (
     verify_files,
 )
 from fire_opd.storage.models import check_base, model_digest, write_base
+from fire_opd.storage.opened import open_store
 from fire_opd.storage.places import runs_folder, state_folder
 from fire_opd.storage.promotion import Promoted, promote, read_promoted, rollback
 from fire_opd.storage.run import Run
-from fire_opd.storage.store import Store, open_store
+from fire_opd.storage.store import Store
 from fire_opd.storage.students import fetch_model, publish_model
 
 __all__ = [

@@ -14,7 +14,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 
 from fire_opd.errors import ArtifactError, StoreError
-from fire_opd.storage.store import inside
+from fire_opd.storage.names import inside
 
 MANIFEST = "manifest.json"
 RETIRED = "retired"

@@ -10,7 +10,8 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from fire_opd.errors import StoreError
 from fire_opd.runtime.failpoints import reach
-from fire_opd.storage.store import Store, model_name
+from fire_opd.storage.names import model_name
+from fire_opd.storage.store import Store
 from fire_opd.storage.students import fetch_model
 
 

@@ -9,9 +9,11 @@ from pathlib import Path
 from fire_opd.errors import StoreError
 from fire_opd.runtime.failpoints import reach
 from fire_opd.storage.commit import arriving
+from fire_opd.storage.local_store import LocalStore
 from fire_opd.storage.manifest import MANIFEST, Manifest, directory_digest, verify_files
+from fire_opd.storage.names import inside, model_name
 from fire_opd.storage.places import state_folder
-from fire_opd.storage.store import LocalStore, Store, inside, model_name
+from fire_opd.storage.store import Store
 
 
 def publish_model(store: Store, name: str, checkpoint: Path) -> str:

@@ -10,7 +10,9 @@ import s3fs
 
 from fire_opd.errors import LineageError, StoreError, StoreUnreachable
 from fire_opd.lineage.objects import Objects, bring_object, cache_file, cached, object_key, replace_object
-from fire_opd.storage.store import Item, S3Store, open_store
+from fire_opd.storage.opened import open_store
+from fire_opd.storage.s3_store import S3Store
+from fire_opd.storage.store import Item
 
 PART = 5 << 20
 

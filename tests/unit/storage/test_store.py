@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 
 from fire_opd.errors import StoreError, StoreUnreachable
-from fire_opd.storage.store import Store, inside, open_store
+from fire_opd.storage.names import inside
+from fire_opd.storage.opened import open_store
+from fire_opd.storage.store import Store
 
 
 @pytest.fixture(params=["local", "s3"])
