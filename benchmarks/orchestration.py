@@ -81,10 +81,10 @@ def _prepare(folder: Path, assets: Path, rounds: int) -> None:
 
 def _rounds(folder: Path) -> dict[str, Any]:
     from benchmarks.noop_engine import TEMPLATE
-    from fire_opd.engines import crew
+    from fire_opd.engines import spawn
     from flows.server import prefect_api
 
-    crew.ENGINE = "benchmarks.noop_engine"
+    spawn.ENGINE = "benchmarks.noop_engine"
     os.environ[TEMPLATE] = str(folder / "template")
     prefect_api(folder / "run")
     from prefect import flow, task

@@ -32,7 +32,7 @@ def start(spec: RunSpec, name: str, folder: Path | None, cache: bool) -> None:
 
 def become_flow(folder: Path, code: Path | None, cache: bool) -> NoReturn:
     """Let this process be the flow of a run or a study, with the code of its workspace."""
-    from fire_opd.engines.crew import engine_environment
+    from fire_opd.engines.spawn import engine_environment
 
     # Replacing this process keeps signals simple, and keeps the library free of Prefect.
     command = [sys.executable, "-m", "flows.main", str(folder)]

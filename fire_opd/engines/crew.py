@@ -1,32 +1,24 @@
 """The crew of a run: its engines as child processes, started when needed, kept while the placement says so."""
 
-import os
 import shutil
-import socket
-import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
-from pathlib import Path
 from types import TracebackType
-from typing import Any, NamedTuple, Protocol, Self
+from typing import Any, Protocol, Self
 
 from fire_opd.engines.memory import explained
 from fire_opd.engines.pool import share_out
+from fire_opd.engines.spawn import DEVICELESS, Seat, place_of, spawn
 from fire_opd.errors import FireOpdError
 from fire_opd.evaluation.reading import reading_warning
 from fire_opd.rules import judge
 from fire_opd.runtime.ledger import recorded
 from fire_opd.runtime.process import EngineProcess
 from fire_opd.runtime.tick import Tick, no_tick
-from fire_opd.spec import RolePlacement
 from fire_opd.stages import PREPARE, SCORE, STAGES, TRAIN, Job, Output, last_directory
 from fire_opd.storage import Run, read_manifest, retire
-from fire_opd.storage.places import places
 
 Log = Callable[[str], None]
-ENGINE = "fire_opd.engines.main"  # the module of an engine process
-LAUNCHER = "deepspeed.launcher.runner"  # what the script `deepspeed` runs
-DEVICELESS = ("local", "preparer")  # roles without a placement of their own: one thread, no device
 
 
 class Lease(Protocol):
@@ -65,20 +57,6 @@ class Cache(Protocol):
     def restore(self, job: Job, output: Output) -> str | None:
         """Put the result into its place; returns the name of the run that made it, or None."""
         ...
-
-
-class Seat(NamedTuple):
-    """Which engine of a run: of a role, for a teacher's baseline or not, and which of several that share the work."""
-
-    role: str
-    teacher: str = ""
-    replica: int = 0
-
-    @property
-    def name(self) -> str:
-        """For people, and of its log: `sampler`, `sampler.1`, `sampler-<teacher>`."""
-        of_teacher = f"{self.role}-{self.teacher}" if self.teacher else self.role
-        return f"{of_teacher}.{self.replica}" if self.replica else of_teacher
 
 
 class Crew:
@@ -121,7 +99,7 @@ class Crew:
         self._hold()
         for seat in [seat for role in roles for seat in self._seats(role)]:
             if self._resident and self._mode(seat.role) == "resident" and seat not in self._engines:
-                self._engines[seat] = _spawn(self.run, seat)
+                self._engines[seat] = spawn(self.run, seat)
 
     def perform(self, stage: str, round: int = 0, teacher: str = "", tick: Tick = no_tick) -> dict[str, Any]:
         """Bring one job up to date and return its metrics; what it cost goes to the ledger.
@@ -195,7 +173,7 @@ class Crew:
         """Let an engine do what is asked, started where it is not live; returns its answer, and what it is."""
         placement = self.run.spec.placement
         if seat not in self._engines:
-            self._engines[seat] = _spawn(self.run, seat)
+            self._engines[seat] = spawn(self.run, seat)
         engine = self._engines[seat]
         try:
             info = engine.wait_ready(placement.load_deadline)
@@ -211,7 +189,7 @@ class Crew:
 
     def _seats(self, role: str, teacher: str = "") -> list[Seat]:
         """The engines of a role: several where it has replicas, and of a teacher always one."""
-        return [Seat(role, teacher, n) for n in range(1 if teacher else _place(self.run, role).replicas)]
+        return [Seat(role, teacher, n) for n in range(1 if teacher else place_of(self.run, role).replicas)]
 
     def _stays(self, job: Job) -> bool:
         """Whether the engine of a job is kept for the next one."""
@@ -219,7 +197,7 @@ class Crew:
         return self._resident and not job.teacher and role != "preparer" and self._mode(role) != "cold"
 
     def _mode(self, role: str) -> str:
-        return _place(self.run, role).mode
+        return place_of(self.run, role).mode
 
     def _restored(self, job: Job) -> str:
         """Bring the outputs of a job from the cache; returns the run that made the last one, empty if not all came."""
@@ -264,85 +242,3 @@ def _request(job: Job) -> dict[str, Any]:
 
 def _on_gpu(job: Job) -> bool:
     return job.run.spec.placement.device == "cuda" and job.stage.role not in DEVICELESS
-
-
-def _place(run: Run, role: str) -> RolePlacement:
-    return RolePlacement() if role in DEVICELESS else getattr(run.spec.placement, role)
-
-
-def _spawn(run: Run, seat: Seat) -> EngineProcess:
-    role, teacher = seat.role, seat.teacher
-    arguments = ["--run", str(run.folder), "--role", role, *(["--teacher", teacher] if teacher else [])]
-    command = [sys.executable, "-m", ENGINE, *arguments]
-    env = _environment(run, seat)
-    if role == "trainer":
-        place = run.spec.placement.trainer
-        if len(place.devices) > 1 or place.hostfile:
-            command = _launcher(run, env) + arguments + ["--store-port", str(_free_port())]
-        else:
-            env |= {
-                "RANK": "0",
-                "LOCAL_RANK": "0",
-                "WORLD_SIZE": "1",
-                "MASTER_ADDR": "127.0.0.1",
-                "MASTER_PORT": str(_free_port()),
-            }
-    return EngineProcess(seat.name, command, run.path(f"logs/{seat.name}.log"), env)
-
-
-def _launcher(run: Run, env: dict[str, str]) -> list[str]:
-    """DeepSpeed's launcher for several ranks; it selects the devices itself.
-
-    Started as a module: the first line of the installed script names its Python unquoted, which a space breaks.
-    """
-    place = run.spec.placement.trainer
-    env.pop("CUDA_VISIBLE_DEVICES", None)
-    command = [sys.executable, "-m", LAUNCHER, "--no_local_rank", "--master_port", str(_free_port())]
-    if place.hostfile:
-        command += ["--hostfile", place.hostfile]
-    elif run.spec.placement.device == "cuda":
-        command += ["--include", "localhost:" + ",".join(map(str, place.devices))]
-    else:
-        command += ["--num_gpus", str(len(place.devices))]
-    return [*command, "--module", ENGINE]
-
-
-def _environment(run: Run, seat: Seat) -> dict[str, str]:
-    """What every engine needs in its environment, before any import."""
-    placement, role, place = run.spec.placement, seat.role, _place(run, seat.role)
-    env: dict[str, str] = {
-        **engine_environment(run.code),
-        "PATH": f"{Path(sys.executable).parent}:{os.environ.get('PATH', '')}",
-        "PYTHONUNBUFFERED": "1",
-        "OMP_NUM_THREADS": str(place.threads),
-        "TOKENIZERS_PARALLELISM": "false",
-        "TORCH_EXTENSIONS_DIR": os.environ.get("TORCH_EXTENSIONS_DIR", str(Path(sys.prefix) / "torch_extensions")),
-        "DO_NOT_TRACK": "1",
-        "VLLM_NO_USAGE_STATS": "1",
-    }
-    models = [run.spec.student, *run.spec.teachers.values()]
-    if all(Path(model.path).is_dir() for model in models):
-        env["HF_HUB_OFFLINE"] = "1"
-    if placement.device == "cpu" or role in DEVICELESS:
-        env |= {"DS_ACCELERATOR": "cpu", "CUDA_VISIBLE_DEVICES": ""}
-    else:
-        env["CUDA_VISIBLE_DEVICES"] = ",".join(map(str, place.devices_of(0 if seat.teacher else seat.replica)))
-    return env
-
-
-def engine_environment(code: Path | None) -> dict[str, str]:
-    """The environment without the ranks of another launcher, with the places, and the code of a run's workspace."""
-    own = {"PYTHONPATH": str(code), "PYTHONSAFEPATH": "1"} if code else {}
-    return {**_without_ranks(os.environ), **places(), **own}
-
-
-def _without_ranks(env: Mapping[str, str]) -> dict[str, str]:
-    names = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
-    return {name: value for name, value in env.items() if name not in names}
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port

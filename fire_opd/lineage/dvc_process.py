@@ -17,11 +17,12 @@ from typing import Any
 from fire_opd.errors import LineageError, StoreError, StoreUnreachable
 from fire_opd.lineage.cache import index_outputs
 from fire_opd.lineage.catalogue import write_record
+from fire_opd.lineage.dvc_settings import REMOTE
 from fire_opd.lineage.inputs import INPUTS_FILE, read_inputs
 from fire_opd.lineage.objects import LOCK_FILE, cache_file, cached, outputs, replace_object, stored
 from fire_opd.lineage.ownership import check_owner, intend
 from fire_opd.lineage.removal import await_removal, using_cache
-from fire_opd.lineage.workspace import REMOTE, commit
+from fire_opd.lineage.workspace import commit
 from fire_opd.report import write_report
 from fire_opd.runtime.failpoints import reach
 from fire_opd.runtime.process import ParentConnection

@@ -8,10 +8,11 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Self
 
-from fire_opd.engines.crew import engine_environment
+from fire_opd.engines.spawn import engine_environment
 from fire_opd.errors import EngineDied, FireOpdError, StoreUnreachable
+from fire_opd.lineage.dvc_settings import dvc_environment
 from fire_opd.lineage.objects import LOCK_FILE, outputs
-from fire_opd.lineage.workspace import RUN_FOLDER, dvc_environment
+from fire_opd.lineage.workspace import RUN_FOLDER
 from fire_opd.runtime.failpoints import reach
 from fire_opd.runtime.process import EngineProcess
 from fire_opd.stages import last_directory

@@ -10,6 +10,7 @@ from pathlib import Path
 from fire_opd.checks import check_before
 from fire_opd.errors import LineageError
 from fire_opd.lineage.catalogue import MANIFESTS, RunRecord, fetch_json, read_record, write_record
+from fire_opd.lineage.dvc_settings import configure
 from fire_opd.lineage.git import git
 from fire_opd.lineage.ownership import has_commit, take_over
 from fire_opd.lineage.reproduce import check_libraries, compare
@@ -19,7 +20,6 @@ from fire_opd.lineage.workspace import (
     branch_of,
     check_here,
     check_name,
-    configure,
     put_in_place,
 )
 from fire_opd.runtime.failpoints import reach

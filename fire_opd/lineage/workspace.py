@@ -9,8 +9,6 @@
 Neither the user's branch, nor index, nor working tree is touched.
 """
 
-import hashlib
-import os
 import re
 import shutil
 from collections.abc import Callable
@@ -19,11 +17,11 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from configobj import ConfigObj  # DVC's own format: it quotes what needs it
 
 from fire_opd.checks import check_before
 from fire_opd.errors import LineageError, RunError, StoreUnreachable
-from fire_opd.lineage.git import GIT_ENVIRONMENT, git, project
+from fire_opd.lineage.dvc_settings import configure, leave_out_foreign
+from fire_opd.lineage.git import git, project
 from fire_opd.lineage.inputs import INPUTS_FILE, input_digests, link_inputs, publish_inputs, write_inputs
 from fire_opd.lineage.ownership import advice, check_owner, intend, take_name
 from fire_opd.lineage.removal import await_removal
@@ -32,13 +30,11 @@ from fire_opd.runtime.failpoints import reach
 from fire_opd.spec import RunSpec
 from fire_opd.stages import STAGES
 from fire_opd.storage import Run, open_store, runs_folder, state_folder
-from fire_opd.storage.places import note_places, store_url
 from fire_opd.storage.run import PARAMS_FILE, differences, making
 
 RUN_FOLDER = "run"
 RUNS_BRANCH = "runs"
 RUNS_MARK = ".fire-opd"  # a runs folder without it is not the one that runs were made in, such as one not mounted
-REMOTE = "store"
 NAME = "[A-Za-z0-9][A-Za-z0-9._-]*"
 
 
@@ -162,7 +158,7 @@ def _create(folder: Path, name: str, spec: RunSpec, log: Callable[[str], None]) 
     if folder.exists() and any(folder.iterdir()):
         raise RunError(f"{folder} is not empty and not a workspace; choose another name")
     add_worktree(made, snapshot(checkout, log))
-    _own_settings(made, log)
+    leave_out_foreign(made, log)
     linked = link_inputs(spec, made)
     digests = input_digests(spec, state_folder() / "model-digests.json")
     write_inputs(made / INPUTS_FILE, digests)
@@ -208,16 +204,6 @@ def check_name(name: str) -> None:
         )
 
 
-def _own_settings(workspace: Path, log: Callable[[str], None]) -> None:
-    """Leave the project's own remotes and caches out of a run: its data goes to the store, wherever it is restored."""
-    config = ConfigObj(str(workspace / ".dvc" / "config"), encoding="utf-8")
-    if foreign := [name for name in config if name != "core"]:
-        for name in foreign:
-            del config[name]
-        config.write()
-        log(f"not part of the run, whose data goes to the store: {', '.join(foreign)} of .dvc/config")
-
-
 def _discard_half_made(checkout: Path, made: Path, branch: str) -> None:
     """Remove a workspace whose making was killed: nothing ran in it, for it was not in its place yet."""
     listed = git(checkout, "worktree", "list", "--porcelain").split("\n\n")
@@ -229,32 +215,3 @@ def _discard_half_made(checkout: Path, made: Path, branch: str) -> None:
 def write_params(folder: Path, spec: RunSpec) -> None:
     """Write `params.yaml` for a spec whose paths are relative to the workspace."""
     (folder / PARAMS_FILE).write_text(yaml.safe_dump(params_of(spec), sort_keys=False, width=110))
-
-
-def configure(workspace: Path) -> None:
-    """Where DVC keeps data: one cache for all workspaces, and the remote in the store. The places are noted beside."""
-    note_places(workspace)
-    if workspace.parent != runs_folder():
-        note = state_folder() / "dvc" / "workspaces" / hashlib.sha256(os.fsencode(workspace)).hexdigest()
-        note.parent.mkdir(parents=True, exist_ok=True)
-        note.write_bytes(os.fsencode(workspace))
-    found = ConfigObj(encoding="utf-8")
-    found["core"] = {"remote": REMOTE, "site_cache_dir": str(state_folder() / "dvc" / "site")}
-    found["cache"] = {"dir": str(state_folder() / "dvc" / "cache"), "type": "reflink, copy"}
-    deadlines = {"connect_timeout": "10", "read_timeout": "60"} if store_url().startswith("s3://") else {}
-    found[f'remote "{REMOTE}"'] = {"url": f"{store_url().rstrip('/')}/dvc", **deadlines}
-    with (workspace / ".dvc" / "config.local").open("wb") as file:
-        found.write(file)
-
-
-def known_workspaces() -> list[Path]:
-    """Workspaces that keep their data in the cache of this machine, wherever they are."""
-    elsewhere = {Path(os.fsdecode(n.read_bytes())) for n in (state_folder() / "dvc" / "workspaces").glob("*")}
-    return sorted({*runs_folder().glob("*"), *elsewhere})
-
-
-def dvc_environment() -> dict[str, str]:
-    """What DVC finds in its environment in a run: neither the user's nor the system's settings."""
-    empty = str(state_folder() / "dvc" / "no-config")
-    dvc = {"DVC_GLOBAL_CONFIG_DIR": empty, "DVC_SYSTEM_CONFIG_DIR": empty, "DVC_NO_ANALYTICS": "1"}
-    return {**dvc, **GIT_ENVIRONMENT}  # DVC reads git's settings by itself

@@ -9,11 +9,11 @@ import pytest
 
 from fire_opd.errors import LineageError
 from fire_opd.lineage import removal, retention
+from fire_opd.lineage.dvc_settings import known_workspaces
 from fire_opd.lineage.objects import cache_file, remote_key
 from fire_opd.lineage.ownership import intend
 from fire_opd.lineage.removal import await_removal, remove_announced, using_cache
 from fire_opd.lineage.retention import collect, plan
-from fire_opd.lineage.workspace import known_workspaces
 from fire_opd.storage import Store, open_store
 from fire_opd.storage.places import runs_folder, state_folder
 from fire_opd.storage.store import Item

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from fire_opd.errors import LineageError
+from fire_opd.lineage import dvc_settings, workspace
 from fire_opd.lineage import git as git_module
-from fire_opd.lineage import workspace
 from fire_opd.lineage.git import git
 from tests.unit.lineage.test_snapshot import checkout
 
@@ -49,10 +49,10 @@ def test_a_commit_has_named_files_and_nothing_else(made: Path) -> None:
 def test_the_projects_own_remotes_stay_out_of_a_run(made: Path) -> None:
     """A record whose .dvc/config names another remote is refused wherever it is restored."""
     said: list[str] = []
-    workspace._own_settings(made, said.append)
+    dvc_settings.leave_out_foreign(made, said.append)
     assert (made / ".dvc" / "config").read_text().split() == ["[core]", "autostage", "=", "false"]
     assert said == ['not part of the run, whose data goes to the store: remote "mine" of .dvc/config']
-    workspace._own_settings(made, said.append)
+    dvc_settings.leave_out_foreign(made, said.append)
     assert len(said) == 1
 
 
@@ -102,7 +102,7 @@ def test_the_lock_of_a_git_at_work_and_the_users_own_stay(
 def test_dvc_does_not_read_the_users_git_settings(tmp_path: Path) -> None:
     """A damaged ~/.gitconfig ended each recording."""
     (tmp_path / ".gitconfig").write_text("[user\n")
-    environment = {**os.environ, "HOME": str(tmp_path), **workspace.dvc_environment()}
+    environment = {**os.environ, "HOME": str(tmp_path), **dvc_settings.dvc_environment()}
     code = "from dulwich.config import StackedConfig; print(len(StackedConfig.default().backends))"
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

@@ -17,7 +17,7 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from fire_opd.demo.models import build_model, build_tokenizer
-from fire_opd.engines.crew import LAUNCHER
+from fire_opd.engines.spawn import LAUNCHER
 from fire_opd.records import BATCH, ROLLOUT, SCORE, write_table
 from fire_opd.spec.method import ScoreColumn
 from tests.conftest import TINY
