@@ -33,6 +33,7 @@ def main() -> None:
         ("runs, verify", recorded),
         ("reproduce with an empty cache", reproduced),
         ("dvc status", clean_for_dvc),
+        ("a spec of one's own", own_spec),
         ("a run killed three times", killed),
         ("make clean", cleaned),
     ]
@@ -87,6 +88,23 @@ def clean_for_dvc() -> None:
     """To DVC, the run is as if `dvc repro` had made it."""
     output = run(str(CLONE / ".venv" / "bin" / "dvc"), "status", where=str(RUNS / "demo"))
     assert "up to date" in output, output
+
+
+def own_spec() -> None:
+    """From models and prompts that lie somewhere to a spec that passes the checks; its forecast; one look at all."""
+    inputs, spec = RUNS / "demo" / "inputs", Path(ELSEWHERE) / f"own-{os.getpid()}.yaml"
+    domains = {name: f"{name},{name}-hard" for name in ("m", "c")}
+    teachers = [f"--teacher={name}={inputs}/teachers/{name}:{served}" for name, served in domains.items()]
+    sets = ["--prompts", f"{inputs}/prompts.jsonl", "--held-out", f"{inputs}/evaluation.jsonl", "--grader", "exact"]
+    try:
+        output = run(FIRE_OPD, "new", str(spec), "--student", f"{inputs}/student", *teachers, *sets, where=ELSEWHERE)
+        assert f"run it: fire-opd run {spec}" in output, "no spec of one's own"
+        assert "a round, as in run demo" in run(FIRE_OPD, "plan", str(spec), where=ELSEWHERE), "no forecast"
+    finally:
+        spec.unlink(missing_ok=True)
+    found = json.loads(subprocess.check_output([FIRE_OPD, "status", "--json"], cwd=ELSEWHERE))
+    assert [(r["run"], r["state"]) for r in found["runs"]] == [("demo", "complete")], found["runs"]
+    assert found["problems"] == [], found["problems"]
 
 
 def killed() -> None:
