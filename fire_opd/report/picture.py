@@ -17,8 +17,11 @@ def draw(summary: dict[str, Any], rules: EvaluationSpec, file: Path) -> None:
     held_out, kept, divergence, length = sheet.subplots(2, 2).flat
     _draw_held_out(held_out, summary, figure_of(rules))
     x = [r["round"] for r in trained]
-    for name in sorted({d for r in trained for d in r["kept_by_domain"]}):
+    domains = sorted({d for r in trained for d in r["kept_by_domain"]})
+    for name in domains:
         kept.plot(x, [r["kept_by_domain"].get(name) for r in trained], label=plain(name))
+    if not domains:
+        kept.plot(x, [r["keep_ratio"] for r in trained], label="all prompts")
     kept.set(title="share of rollouts that the filter kept", xlabel="round", ylim=(0, 1.05))
     kept.legend(fontsize=8)
     divergence.plot(x, [r["reverse_kl"] for r in trained], label="reverse KL to the teacher (k1)")

@@ -1,0 +1,115 @@
+"""What the demo with a real language model shows: KL, answers before and after, seconds and tokens a second by stage.
+
+fire-opd demo-lm --run runs/demo-lm-0 [-S seed=1]        # one run a seed; needs the extra `lm`
+python -m benchmarks.demo_lm runs/demo-lm-0 …            # writes docs/demo-lm.md and benchmarks/results/demo-lm.json
+"""
+
+import argparse
+import json
+import os
+import platform
+import re
+import shutil
+import statistics
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from fire_opd.report import PICTURE, summarize, write_report
+from fire_opd.report.page.answers import answers, difference
+from fire_opd.report.page.texts import texts_of
+from fire_opd.runtime.ledger import code_version, read_attempts
+from fire_opd.storage import Run
+from fire_opd.storage.manifest import library_versions
+
+ROOT = Path(__file__).parents[1]
+PAGE, DRAWN = ROOT / "docs" / "demo-lm.md", ROOT / "docs" / "demo-lm.png"
+RESULT = Path(__file__).parent / "results" / "demo-lm.json"
+BEGIN, END = "<!-- the figures -->\n", "<!-- written by benchmarks/demo_lm.py -->\n"
+_ANSWERS, _LONGEST = 6, 160
+_ASKED = re.compile(r"<\|im_start\|>user\n(.*?)<\|im_end\|>", re.DOTALL)
+
+
+def main() -> None:
+    """Read the runs, write figures and page."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("runs", type=Path, nargs="+", help="folders of finished runs, one a seed")
+    runs = [Run.open(folder) for folder in parser.parse_args().runs]
+    result = {
+        "date": datetime.now(UTC).date().isoformat(),
+        "machine": f"{os.cpu_count()} cores, {platform.machine()}, no GPU",
+        "code": code_version(),
+        "versions": library_versions(),
+        "runs": [figures(run) for run in runs],
+        "answers": spoken(runs[0]),
+    }
+    RESULT.write_text(json.dumps(result, indent=1) + "\n")
+    write_report(runs[0])
+    shutil.copyfile(runs[0].path(PICTURE), DRAWN)
+    before, _, rest = PAGE.read_text().partition(BEGIN)
+    PAGE.write_text(f"{before}{BEGIN}\n{table(result)}\n{END}{rest.partition(END)[2]}")
+
+
+def figures(run: Run) -> dict[str, Any]:
+    """Of one run: reverse KL of each round's rollouts, accuracy, and of each stage seconds and tokens a second."""
+    summary = summarize(run)
+    rounds = summary["rounds"][1:]
+    sampled = statistics.median(found["length"] * run.spec.rounds.rollouts for found in rounds)
+    trained = statistics.median(found["tokens"] for found in rounds)
+    stages = {}
+    for stage, tokens in (("rollout", sampled), ("score", sampled), ("train", trained), ("evaluate", 0)):
+        attempts = [read_attempts(run.path(f"ledger/{found['round']}/{stage}.json"))[-1] for found in rounds]
+        seconds = statistics.median(attempt["seconds"] for attempt in attempts)
+        stages[stage] = {"seconds": round(seconds, 1), "tokens_a_second": round(tokens / seconds)}
+    return {
+        "seed": run.spec.seed,
+        "method": run.spec.method.name,
+        "reverse_kl": [round(found["reverse_kl"], 4) for found in rounds],
+        "accuracy": [round(found["held_out"]["value"], 4) for found in summary["rounds"]],
+        "difference": difference(run, rounds[-1]["round"]),
+        "teacher": {name: found["held_out"]["value"] for name, found in summary["teachers"].items()},
+        "minutes": round(summary["seconds"] / 60, 1),
+        "stages": stages,
+    }
+
+
+def spoken(run: Run) -> list[dict[str, Any]]:
+    """Some held-out answers before and after, evenly over the set."""
+    found = answers(run, run.spec.rounds.count, texts_of(run))
+    return sorted(found, key=lambda row: row["prompt"])[:: -(-len(found) // _ANSWERS)]
+
+
+def table(result: dict[str, Any]) -> str:
+    """Figures and answers in Markdown."""
+    lines = [
+        f"{result['date']}, {result['machine']}; raw figures: [demo-lm.json](../benchmarks/results/demo-lm.json).",
+        "",
+    ]
+    lines += [
+        "| seed | reverse KL, first and last round (nat a token) | right of 75, before and after | teacher | minutes |"
+    ]
+    lines += ["|---|---|---|---|---|"]
+    for run in result["runs"]:
+        kl, right, teacher = run["reverse_kl"], run["accuracy"], next(iter(run["teacher"].values()))
+        lines.append(
+            f"| {run['seed']} | {kl[0]:.2f} → {kl[-1]:.2f} | {right[0]:.0%} → {right[-1]:.0%} ({run['difference']}) "
+            f"| {teacher:.0%} | {run['minutes']:.0f} |"
+        )
+    lines += ["", "| stage, seed " + str(result["runs"][0]["seed"]) + " | seconds | tokens a second |", "|---|---|---|"]
+    for stage, found in result["runs"][0]["stages"].items():
+        lines.append(f"| {stage} | {found['seconds']} | {found['tokens_a_second'] or '–'} |")
+    lines += ["", "| asked | before | after |", "|---|---|---|"]
+    lines += [
+        f"| {' | '.join(_cell(row, part) for part in ('prompt', 'before', 'after'))} |" for row in result["answers"]
+    ]
+    return "\n".join([*lines, ""])
+
+
+def _cell(row: dict[str, Any], part: str) -> str:
+    said = _ASKED.findall(row[part])[-1] if part == "prompt" else row[part]["text"]
+    text = " ".join(said.split()).replace("|", "\\|").replace("<", "&lt;")
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"
+
+
+if __name__ == "__main__":
+    main()
