@@ -151,9 +151,17 @@ def _refuse_torn(folder: Path, built: PreTrainedModel, headers: Mapping[str, Hea
 
 
 def _left_out(built: PreTrainedModel, unexpected: Iterable[str]) -> list[str]:
-    """Tensors that are those of another layer of the model in all but the number."""
+    """Tensors that are those of another layer of the model in all but the number; layers that guess ahead are none.
+
+    Such layers (multi-token prediction) follow the last one, and transformers knows their number in some models only.
+    """
+    config: Any = built.config.get_text_config()
+    layers = int(getattr(config, "num_hidden_layers", 0))
+    ahead = max(int(getattr(config, f"num_{name}", None) or 0) for name in ("nextn_predict_layers", "mtp_layers"))
+    guessing = {str(layers + number) for number in range(ahead)}
     known = {_NUMBER.sub(".#.", name) for name in built.state_dict()}
-    return sorted(name for name in unexpected if _NUMBER.sub(".#.", name) in known)
+    more = (name for name in unexpected if _NUMBER.sub(".#.", name) in known)
+    return sorted(name for name in more if name.removeprefix("model.layers.").partition(".")[0] not in guessing)
 
 
 def _first_rows(file: Path, name: str) -> Tensor:

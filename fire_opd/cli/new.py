@@ -13,13 +13,14 @@ import yaml
 
 from fire_opd.cli.arguments import tell
 from fire_opd.cli.start import notes_of
-from fire_opd.errors import SpecError
+from fire_opd.errors import FireOpdError, SpecError
 from fire_opd.spec import read_spec
 
 app = typer.Typer()
 
 _GRADERS = "math: the last \\boxed{}; exact: text after a mark; contains: it occurs; choice: a letter; none: open-ended"
 _LONGEST_PROMPT, _LONGEST_RESPONSE = 2048, 4096  # tokens, where nobody says
+_POSITIONS = ("max_position_embeddings", "n_positions", "max_seq_len")  # in a config, by family
 _HEAD = """\
 # Made by `fire-opd new`. What is not named here has the paper's value: `fire-opd show-config {file}` prints all of it.
 # Check it without starting anything: fire-opd run {file} --dry-run
@@ -69,11 +70,15 @@ def new(
         "placement": {"device": device},
     }
     file.write_text(_HEAD.format(file=file, name=file.stem) + yaml.safe_dump(spec, sort_keys=False, width=110))
-    tell(f"wrote {file}")
     begun = time.monotonic()
-    for note in notes_of(read_spec(str(file))):
+    try:
+        notes = notes_of(read_spec(str(file)))
+    except FireOpdError:
+        file.unlink()  # so that the corrected command can write it
+        raise
+    for note in notes:
         tell(f"note: {note}")
-    tell(f"checked in {time.monotonic() - begun:.1f} s; run it: fire-opd run {file} --name {file.stem}")
+    tell(f"wrote {file}, checked in {time.monotonic() - begun:.1f} s; run it: fire-opd run {file} --name {file.stem}")
 
 
 def _asked(given: str, option: str, question: str) -> str:
@@ -90,29 +95,32 @@ def _teacher(given: str, dtype: str) -> tuple[str, dict[str, Any]]:
     name, found, rest = given.partition("=")
     if not found or not name or not rest:
         raise SpecError(f"--teacher {given}: expected NAME=MODEL, such as big=models/large, or NAME=MODEL:math,code")
-    path, _, domains = rest.rpartition(":") if ":" in rest and "/" not in rest.rpartition(":")[2] else (rest, "", "")
+    path, colon, domains = rest.rpartition(":")
+    if not colon or "/" in domains or Path(rest).expanduser().is_dir():  # a folder may have a colon in its name
+        path, domains = rest, ""
     served = {"domains": [domain.strip() for domain in domains.split(",")]} if domains else {}
     return name.strip(), {**_model(path, "--teacher", dtype), **served}
 
 
 def _model(given: str, option: str, dtype: str) -> dict[str, Any]:
     path, _, revision = given.partition("@")
-    if revision:
+    if revision and not Path(given).expanduser().is_dir():
         return {"path": path, "revision": revision, "dtype": dtype}
-    if not Path(path).expanduser().is_dir():
+    if not Path(given).expanduser().is_dir():
         raise SpecError(f"{option} {given}: no such directory; a model of the Hub is ID@REVISION, with a commit")
-    return {"path": _place(path), "dtype": dtype}
+    return {"path": _place(given), "dtype": dtype}
 
 
 def _lengths(student: str, max_tokens: int) -> tuple[int, int]:
     """Tokens of the longest prompt and response that fit into the student's positions."""
     config, holds = Path(student) / "config.json", 0
-    with contextlib.suppress(OSError, ValueError, AttributeError):  # the checks say what is wrong with it
+    with contextlib.suppress(OSError, ValueError, AttributeError, TypeError):  # the checks say what is wrong with it
         found = json.loads(config.read_text())
-        holds = int((found.get("text_config") or found).get("max_position_embeddings") or 0)
+        found = found.get("text_config") or found
+        holds = next((int(found[name]) for name in _POSITIONS if found.get(name)), 0)
     holds = holds or 4 * _LONGEST_PROMPT
-    prompt = min(_LONGEST_PROMPT, holds // 4)
-    return prompt, max_tokens or min(_LONGEST_RESPONSE, holds - prompt)
+    prompt = max(1, min(_LONGEST_PROMPT, holds // 4))
+    return prompt, max_tokens or max(1, min(_LONGEST_RESPONSE, holds - prompt))
 
 
 def _place(given: str) -> str:

@@ -56,11 +56,11 @@ def check_worktrees() -> Iterator[Finding]:
             continue
         host = _host(branch[1] if branch else path.name)
         means = "git keeps a workspace whose folder is gone"
-        if path.parent == runs and not (runs / RUNS_MARK).is_file():
+        if path.parent == runs and not (runs / RUNS_MARK).is_file() and not any(runs.glob("*/.git")):
             yield Finding(
                 f"{path}", f"{means}, and so is all of {runs}", "bring that folder back: is its disk mounted?"
             )
-        elif branch and (runs / branch[1] / ".git").is_file():
+        elif branch and _was_moved(path, runs / branch[1]):
             fix = partial(git, top, "worktree", "repair", str(runs / branch[1]))
             yield Finding(f"{path}", "a workspace was moved, and git was killed before it knew", "git told", fix)
         elif host == platform.node():
@@ -69,6 +69,15 @@ def check_worktrees() -> Iterator[Finding]:
         elif not host:
             advice = f"if it was on this machine: git worktree remove -f -f {path}"
             yield Finding(f"{path}", f"{means}, and the store does not say on which machine it was", advice)
+
+
+def _was_moved(old: Path, new: Path) -> bool:
+    """Whether `new` is the workspace that git still looks for at `old`."""
+    try:
+        kept = Path((new / ".git").read_text().removeprefix("gitdir: ").strip())
+        return (kept / "gitdir").read_text().strip() == str(old / ".git")
+    except OSError:
+        return False
 
 
 def _host(name: str) -> str:

@@ -18,7 +18,7 @@ from fire_opd.errors import LineageError, StoreError, StoreUnreachable
 from fire_opd.lineage.cache import index_outputs
 from fire_opd.lineage.catalogue import write_record
 from fire_opd.lineage.dvc_settings import REMOTE
-from fire_opd.lineage.inputs import INPUTS_FILE, read_inputs
+from fire_opd.lineage.inputs import INPUTS_FILE, keep_inputs, read_inputs
 from fire_opd.lineage.objects import LOCK_FILE, cache_file, cached, outputs, replace_object, stored
 from fire_opd.lineage.ownership import check_owner, intend
 from fire_opd.lineage.removal import await_removal, using_cache
@@ -27,7 +27,7 @@ from fire_opd.report import write_report
 from fire_opd.runtime.failpoints import reach
 from fire_opd.runtime.process import ParentConnection
 from fire_opd.stages import ROUND, UNGRADED
-from fire_opd.storage import Run, open_store, retired_manifest
+from fire_opd.storage import Run, open_store, retired_manifest, state_folder
 
 _PUSH_JOBS = 4
 
@@ -67,6 +67,7 @@ class DvcProcess:
         (self.workspace / ".dvc" / "tmp" / "rwlock").unlink(missing_ok=True)
         self._repo = Repo(str(self.workspace))
         self._checked: set[str] = set()  # directories whose objects arrived
+        self._recorded: set[str] = set()  # those that a record of this process names
 
     def record(self, rounds: Sequence[int], complete: bool) -> dict[str, Any]:
         """Record rounds, oldest first; what is recorded already is only brought up to date.
@@ -94,6 +95,7 @@ class DvcProcess:
         index_outputs(open_store(), self.workspace, self.workspace / LOCK_FILE, indexed)
         reach("recorder.indexed")
         write_record(open_store(), self.run, complete)
+        self._recorded = {output.md5 for output in outputs(self.workspace / LOCK_FILE)}
         now = time.monotonic()
         return {"commit_seconds": round(committed - begun, 3), "push_seconds": round(now - committed, 3)}
 
@@ -124,11 +126,14 @@ class DvcProcess:
         """Check that the name is this run's, and say what it is about to rely on, before anything is pushed."""
         store, name, local = open_store(), self.workspace.name, cached()
         check_owner(store, name, self.workspace)
-        new = [output for output in outputs(self.workspace / LOCK_FILE) if output.md5 not in self._checked]
+        new = [output for output in outputs(self.workspace / LOCK_FILE) if output.md5 not in self._recorded]
         needed = {md5 for output in new for md5 in local.names(output)}
-        needed |= set(read_inputs(self.workspace / INPUTS_FILE).values())
+        inputs = read_inputs(self.workspace / INPUTS_FILE)
+        needed |= set(inputs.values())
         intend(store, name, needed)
         await_removal(store, needed)
+        if not self._recorded:
+            keep_inputs(store, self.run.spec, inputs, state_folder() / "model-digests.json")
 
     def _push(self) -> None:
         """Push all that `dvc.lock` names, and look whether it arrived whole."""

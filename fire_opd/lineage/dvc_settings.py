@@ -17,10 +17,9 @@ REMOTE = "store"
 def configure(workspace: Path) -> None:
     """Where DVC keeps data: one cache for all workspaces, and the remote in the store. The places are noted beside."""
     note_places(workspace)
-    if workspace.parent != runs_folder():
-        note = state_folder() / "dvc" / "workspaces" / hashlib.sha256(os.fsencode(workspace)).hexdigest()
-        note.parent.mkdir(parents=True, exist_ok=True)
-        note.write_bytes(os.fsencode(workspace))
+    note = state_folder() / "dvc" / "workspaces" / hashlib.sha256(os.fsencode(workspace)).hexdigest()
+    note.parent.mkdir(parents=True, exist_ok=True)
+    note.write_bytes(os.fsencode(workspace))
     found = ConfigObj(encoding="utf-8")
     found["core"] = {"remote": REMOTE, "site_cache_dir": str(state_folder() / "dvc" / "site")}
     found["cache"] = {"dir": str(state_folder() / "dvc" / "cache"), "type": "reflink, copy"}

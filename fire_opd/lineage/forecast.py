@@ -1,14 +1,17 @@
 """What a run will write, and how long a round takes: as long as in the newest recorded run of the same student."""
 
+import contextlib
 import shutil
 import statistics
 from typing import Any
 
 from rich.filesize import decimal
 
-from fire_opd.lineage.catalogue import LEDGER, all_records, fetch_json
+from fire_opd.errors import LineageError, StoreError
+from fire_opd.lineage.catalogue import LEDGER, RunRecord, all_records, fetch_json
+from fire_opd.lineage.inputs import INPUTS_FILE
 from fire_opd.spec import RunSpec
-from fire_opd.storage import Store, runs_folder
+from fire_opd.storage import Store, model_digest, runs_folder, state_folder
 from fire_opd.storage.footprint import Footprint, footprint
 
 _SHOWN = {
@@ -33,23 +36,29 @@ def forecast(store: Store, spec: RunSpec) -> dict[str, Any]:
 
 def measured(store: Store, spec: RunSpec) -> dict[str, Any] | None:
     """`run` and `stages`, the median seconds of each over its rounds; None where no run of this student is recorded."""
-    student = spec.student.path.rpartition("/")[2]
-    records = [record for record in all_records(store, []) if record.student.rpartition("/")[2] == student]
-    for record in sorted(records, key=lambda record: record.recorded, reverse=True):
-        seconds: dict[str, list[float]] = {}
-        for name, attempts in fetch_json(store, record, LEDGER).items():
-            number, _, stage = name.partition("/")
-            if int(number) and attempts[-1]["outcome"] == "done":
-                seconds.setdefault(stage, []).append(attempts[-1]["seconds"])
-        if seconds:
-            return {"run": record.name, "stages": {stage: statistics.median(s) for stage, s in seconds.items()}}
+    student = model_digest(spec.student, state_folder() / "model-digests.json")
+    for record in sorted(all_records(store, []), key=lambda record: record.recorded, reverse=True):
+        with contextlib.suppress(LineageError, StoreError, LookupError, TypeError, ValueError):  # `verify` names it
+            if fetch_json(store, record, INPUTS_FILE)["student.path"] == student and (stages := _stages(store, record)):
+                return {"run": record.name, "stages": stages}
     return None
+
+
+def _stages(store: Store, record: RunRecord) -> dict[str, float]:
+    seconds: dict[str, list[float]] = {}
+    for name, attempts in fetch_json(store, record, LEDGER).items():
+        number, _, stage = name.partition("/")
+        if int(number) and attempts[-1]["outcome"] == "done":
+            seconds.setdefault(stage, []).append(attempts[-1]["seconds"])
+    return {stage: statistics.median(found) for stage, found in seconds.items()}
 
 
 def forecast_lines(found: dict[str, Any]) -> list[str]:
     """The same for people."""
     sizes, rounds = found["bytes"], found["rounds"]
     whats = {name: shown for name, shown in _SHOWN.items() if sizes[name]}
+    if not sizes["checkpoint"]:
+        whats["checkpoint"] = "counted of checkpoints: the student's weights are not on this machine"
     whats["run"] = f"in the run's folder at most, with {rounds} rounds; {decimal(found['free'])} are free"
     whats["recorded"] = "recorded: in the cache on this machine and again in the store, until `fire-opd gc`"
     lines = [f"{decimal(sizes[name]):>10}  {what}" for name, what in whats.items()]

@@ -12,7 +12,7 @@ import psutil
 
 from fire_opd.errors import LineageError
 from fire_opd.runtime.failpoints import reach
-from fire_opd.storage.places import checkout
+from fire_opd.storage.places import NOTE, checkout
 
 # The user's and the system's settings are not read: aliases, filters, line ends and diff tools must not reach into a
 # run. The checkout is the one whose code runs already, so there is nothing to protect by asking who owns it.
@@ -40,7 +40,7 @@ _SETTINGS = {
 _OPTIONS = [part for name, value in _SETTINGS.items() for part in ("-c", f"{name}={value}")]
 _LOCKED = (".lock': File exists", "cannot lock ref", "Unable to create")
 _SECONDS = 60.0
-_WORKTREE_LOCK = re.compile(r"'([^']+/worktrees/[^']+\.lock)'")
+_WORKTREE_LOCK = re.compile(r"'([^']+/\.git/worktrees/[^/']+/[^/']+\.lock)'")
 _STALE = 5.0  # seconds; no git of ours holds a lock so long
 
 
@@ -100,9 +100,12 @@ def at_work(top: Path) -> bool:
 def _remove_stale(where: Path, said: str) -> None:
     """Remove the lock that a killed git left in a run's own worktree, which only this machine works in."""
     found = _WORKTREE_LOCK.search(said)
+    if not found or not (where / NOTE).is_file():
+        return
     with contextlib.suppress(OSError):
-        if found and time.time() - Path(found[1]).stat().st_mtime > _STALE and not at_work(where):
-            Path(found[1]).unlink()
+        lock = Path(found[1])
+        if time.time() - lock.stat().st_mtime > _STALE and not at_work(where):
+            lock.unlink()
 
 
 def project() -> Path:

@@ -7,11 +7,12 @@
 Hub ids with a pinned revision and prompt sets at a URL stay where they are; their digest is recorded all the same.
 """
 
+import contextlib
 import json
 import shutil
 from pathlib import Path
 
-from fire_opd.errors import LineageError
+from fire_opd.errors import LineageError, PromptError
 from fire_opd.prompts import local_files, set_digest, shard_name
 from fire_opd.spec import ModelSpec, RunSpec, input_parts, map_paths
 from fire_opd.storage import Store, model_digest
@@ -88,8 +89,8 @@ def input_path(field: str, suffix: str = "") -> str:
 def publish_inputs(store: Store, spec: RunSpec, digests: dict[str, str]) -> None:
     """Copy what lies on this machine into the store, each once."""
     for field, part in input_parts(spec.model_dump()):
-        sources = _on_this_machine(field, part["path"])
-        folder = f"{_FOLDER}/{digests[field]}"
+        sources = _on_this_machine(field, part["path"]) if field in digests else None
+        folder = f"{_FOLDER}/{digests.get(field)}"
         if sources is None or store.read_json(f"{folder}/{_COMPLETE}"):
             continue
         entries = {}
@@ -97,6 +98,15 @@ def publish_inputs(store: Store, spec: RunSpec, digests: dict[str, str]) -> None
             store.upload(file, f"{folder}/{name}")
             entries[name] = file_entry(file).model_dump()
         store.write_json(f"{folder}/{_COMPLETE}", {"field": field, "files": entries}, None)
+
+
+def keep_inputs(store: Store, spec: RunSpec, digests: dict[str, str], cache: Path) -> None:
+    """Publish again what a collection took away meanwhile, where it is still here as the run began with it."""
+    if all(store.read_json(f"{_FOLDER}/{digest}/{_COMPLETE}") for digest in digests.values()):
+        return
+    with contextlib.suppress(PromptError):  # a prompt set that is gone from here too
+        now = input_digests(spec, cache)
+        publish_inputs(store, spec, {field: digest for field, digest in digests.items() if now.get(field) == digest})
 
 
 def fetch_input(store: Store, digest: str, into: Path) -> Path:

@@ -4,6 +4,8 @@
 <store>/intents/<name>.json      what the run relies on and has not recorded yet; `fire-opd gc` leaves it alone
 """
 
+import contextlib
+import math
 import platform
 import re
 import time
@@ -117,10 +119,13 @@ def check_owner(store: Store, name: str, workspace: Path) -> None:
         )
 
 
-def intend(store: Store, name: str, needed: Iterable[str]) -> None:
-    """Say what a run is about to rely on: MD5s of objects, digests of inputs. Replaces what it said before."""
-    key, wanted = f"{INTENTS}/{name}.json", {"needed": sorted(needed), "when": time.time()}
-    write_over_damage(store, key, wanted, replace=True)
+def intend(store: Store, name: str, needed: Iterable[str], *, also: bool = False) -> None:
+    """Say what a run is about to rely on: MD5s of objects, digests of inputs. Replaces what it said before, or adds."""
+    key = f"{INTENTS}/{name}.json"
+    before: set[str] = set()
+    with contextlib.suppress(StoreError, LineageError):  # one that is damaged is written over
+        before = intended(store, math.inf, key) if also else before
+    write_over_damage(store, key, {"needed": sorted({*needed, *before}), "when": time.time()}, replace=True)
 
 
 def write_over_damage(store: Store, key: str, value: dict[str, Any], *, replace: bool = False) -> None:
@@ -144,10 +149,23 @@ def write_over_damage(store: Store, key: str, value: dict[str, Any], *, replace:
             return
 
 
-def intended(store: Store, age: float) -> set[str]:
-    """What runs said less than `age` seconds ago."""
-    found = [store.read_json(item.key) for item in store.items(INTENTS)]
-    return {need for read in found if read and time.time() - read[0]["when"] < age for need in read[0]["needed"]}
+def intended(store: Store, age: float, prefix: str = INTENTS) -> set[str]:
+    """What runs said less than `age` seconds ago, all of them or the one whose key is given.
+
+    Raises:
+        LineageError: one is damaged, and nobody knows what its run relies on.
+    """
+    needed: set[str] = set()
+    for key in [item.key for item in store.items(prefix)] if prefix == INTENTS else [prefix]:
+        read = store.read_json(key)
+        try:
+            if read and time.time() - float(read[0]["when"]) < age:
+                needed.update(map(str, read[0]["needed"]))
+        except (KeyError, TypeError, ValueError) as error:
+            raise LineageError(
+                f"{store.url(key)}: damaged: {error!r}; its run writes it again when it records, or remove the file"
+            ) from error
+    return needed
 
 
 def give_up(store: Store, name: str) -> None:

@@ -5,14 +5,18 @@ or its next start, is refused with the advice to resume it there.
 """
 
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from fire_opd.checks import check_before
-from fire_opd.errors import LineageError
+from fire_opd.errors import LineageError, StoreError
 from fire_opd.lineage.catalogue import MANIFESTS, RunRecord, fetch_json, read_record, write_record
 from fire_opd.lineage.dvc_settings import configure
 from fire_opd.lineage.git import git
-from fire_opd.lineage.ownership import has_commit, take_over
+from fire_opd.lineage.inputs import INPUTS_FILE, read_inputs
+from fire_opd.lineage.objects import LOCK_FILE, outputs, stored
+from fire_opd.lineage.ownership import has_commit, intend, take_over
+from fire_opd.lineage.removal import await_removal
 from fire_opd.lineage.reproduce import check_libraries, compare
 from fire_opd.lineage.restore import bring_code, bring_inputs, bring_ledger, bring_outputs
 from fire_opd.lineage.workspace import (
@@ -81,6 +85,12 @@ def _bring(store: Store, record: RunRecord, folder: Path, log: Callable[[str], N
         raise LineageError(f"{folder}: is not empty and not a workspace; move it away")
     made, branch = folder.with_name(f".{folder.name}.new"), branch_of(record.name)
     bring_code(store, record, made)
+    needed = set(read_inputs(made / INPUTS_FILE).values())
+    for output in outputs(made / LOCK_FILE):
+        with suppress(StoreError, LineageError):  # told below, with all that is not whole
+            needed.update(stored(store).names(output))
+    intend(store, record.name, needed, also=True)
+    await_removal(store, needed)
     bring_inputs(store, made)
     run = Run.open(made / RUN_FOLDER)
     manifests = fetch_json(store, record, MANIFESTS)

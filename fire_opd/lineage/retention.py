@@ -13,7 +13,7 @@ from fire_opd.lineage.inputs import INPUTS_FILE, read_inputs
 from fire_opd.lineage.objects import LOCK_FILE, Objects, cached, local_cache, outputs, outputs_of, stored
 from fire_opd.lineage.ownership import give_up, intended
 from fire_opd.lineage.removal import remove_announced, using_cache
-from fire_opd.storage import Store
+from fire_opd.storage import Store, read_promoted
 from fire_opd.storage.store import Item
 
 _TAGS = "tags.json"
@@ -43,7 +43,7 @@ class Plan:
 def read_tags(store: Store) -> dict[str, str]:
     """Run of each tag."""
     found = store.read_json(_TAGS)
-    return found[0] if found else {}
+    return {str(label): str(run) for label, run in found[0].items()} if found else {}
 
 
 def tag(store: Store, run: str, label: str) -> None:
@@ -115,8 +115,9 @@ def collect(store: Store, last: int, grace: float) -> None:
 
 
 def _both(first: list[Item], now: list[Item]) -> list[Item]:
+    """What was announced and may go even now; what vouches for an input goes before its files."""
     announced = {item.key for item in first}
-    return [item for item in now if item.key in announced]
+    return sorted((item for item in now if item.key in announced), key=lambda i: not i.key.endswith("/complete.json"))
 
 
 def _kept(store: Store, records: list[RunRecord], last: int) -> dict[str, str]:
@@ -124,8 +125,8 @@ def _kept(store: Store, records: list[RunRecord], last: int) -> dict[str, str]:
     for label, run in read_tags(store).items():
         kept.get(run, []).append(f"tag {label}")
     for item in store.items("models"):
-        if item.key.endswith("/promoted.json") and (found := store.read_json(item.key)):
-            kept.get(found[0]["run"], []).append(f"promoted as {item.key.split('/')[1]}")
+        if item.key.endswith("/promoted.json") and (found := read_promoted(store, item.key.split("/")[1])):
+            kept.get(found[0].run, []).append(f"promoted as {item.key.split('/')[1]}")
     for record in records[:last]:
         kept[record.name].append("one of the last")
     for record in records:
@@ -163,7 +164,7 @@ def _is_needed(objects: Objects, item: Item, needed: set[str]) -> bool:
         raise
     except StoreError:  # a damaged entry restores nothing
         return False
-    return found is not None and found[0].get("md5") in needed
+    return found is not None and str(found[0].get("md5")) in needed
 
 
 def _name(item: Item) -> str:

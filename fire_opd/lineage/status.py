@@ -1,10 +1,10 @@
 """One look at everything: the runs on this machine, the devices, and what is in the store."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from fire_opd.errors import FireOpdError
+from fire_opd.errors import FireOpdError, StoreUnreachable
 from fire_opd.evaluation.figure import figure_of
 from fire_opd.lineage.catalogue import all_records
 from fire_opd.prompts import published_prompts
@@ -13,7 +13,7 @@ from fire_opd.report.watch import rounds_done
 from fire_opd.runtime.lock import FileLock, read_note
 from fire_opd.storage import Run, Store, open_store, read_promoted, runs_folder, state_folder
 from fire_opd.storage.places import places
-from fire_opd.storage.run import LOCK, PARAMS_FILE
+from fire_opd.storage.run import LOCK, PARAMS_FILE, SPEC_FILE
 
 
 def status() -> dict[str, Any]:
@@ -33,7 +33,7 @@ def status() -> dict[str, Any]:
 
     return {
         "places": places(),
-        "runs": [_run(folder, problems) for folder in sorted(runs_folder().glob(f"[!.]*/{PARAMS_FILE}"))],
+        "runs": [_run(folder, problems) for folder in sorted(_run_folders())],
         "devices": [_device(file) for file in sorted((state_folder() / "leases").glob("*.json"))],
         "recorded": read(_recorded),
         "students": read(_students),
@@ -69,17 +69,26 @@ def _told(run: dict[str, Any]) -> str:
     return text + (f", {run['figure']} {run['before']} → {run['now']}" if run["now"] else "")
 
 
-def _run(params: Path, problems: list[str]) -> dict[str, Any]:
-    name = params.parent.name
+def _run_folders() -> Iterator[Path]:
+    """Of recorded runs, in workspaces, and of plain ones."""
+    for folder in runs_folder().glob("[!.]*"):
+        if (folder / PARAMS_FILE).is_file():
+            yield folder / "run"
+        elif (folder / SPEC_FILE).is_file():
+            yield folder
+
+
+def _run(folder: Path, problems: list[str]) -> dict[str, Any]:
+    name = folder.parent.name if folder.name == "run" else folder.name
     try:
-        run = Run.open(params.parent / "run")
+        run = Run.open(folder)
+        held = FileLock(run.folder / LOCK).held()
         done, count = rounds_done(run), run.spec.rounds.count
         figure = figure_of(run.spec.evaluation)
         values = [figure.show(round_figures(run, n)["held_out"]["value"]) for n in (0, done)] if done >= 0 else ["", ""]
     except FireOpdError as error:
         problems.append(str(error))
         return {"run": name, "state": "unreadable"}
-    held = FileLock(run.folder / LOCK).held()
     state = "at work" if held else "complete" if done == count else "stopped"
     figures = {"figure": figure.name, "before": values[0], "now": values[1]}
     return {"run": name, "state": state, "round": max(done, 0), "rounds": count, **figures}
@@ -87,7 +96,8 @@ def _run(params: Path, problems: list[str]) -> dict[str, Any]:
 
 def _device(file: Path) -> dict[str, Any]:
     note = read_note(file) if FileLock(file).held() else {}
-    return {"device": file.stem, "held_by": f"{note['run']} (process {note['pid']})" if note.get("run") else None}
+    held_by = f"{note['run']} (process {note.get('pid', 'unknown')})" if note.get("run") else None
+    return {"device": file.stem, "held_by": held_by}
 
 
 def _recorded(store: Store, problems: list[str]) -> list[dict[str, Any]]:
@@ -96,9 +106,16 @@ def _recorded(store: Store, problems: list[str]) -> list[dict[str, Any]]:
 
 
 def _students(store: Store, problems: list[str]) -> list[dict[str, Any]]:
-    names = [item.key.split("/")[1] for item in store.items("models") if item.key.endswith("/promoted.json")]
-    found = [(name, read_promoted(store, name)) for name in names]
-    return [{"student": name, **read[0].model_dump(exclude={"verdict"})} for name, read in found if read]
+    found = []
+    for name in [item.key.split("/")[1] for item in store.items("models") if item.key.endswith("/promoted.json")]:
+        try:
+            if read := read_promoted(store, name):
+                found.append({"student": name, **read[0].model_dump(exclude={"verdict"})})
+        except StoreUnreachable:
+            raise
+        except FireOpdError as error:
+            problems.append(str(error))
+    return found
 
 
 def _prompt_sets(store: Store, problems: list[str]) -> list[dict[str, Any]]:

@@ -113,7 +113,8 @@ def add_worktree(folder: Path, commit: str) -> None:
     git(checkout, "worktree", "prune")
     discard(folder)
     folder.parent.mkdir(parents=True, exist_ok=True)
-    (folder.parent / RUNS_MARK).touch()
+    if folder.parent == runs_folder():
+        (folder.parent / RUNS_MARK).touch()
     # Locked: a second machine on a shared clone cannot see this folder, and would prune it.
     git(checkout, "worktree", "add", "--force", "--force", "--lock", "--detach", str(folder), commit)
     configure(folder)
@@ -127,7 +128,8 @@ def discard(folder: Path) -> None:
     """
     if not folder.exists():
         return
-    if str(folder) in git(project(), "worktree", "list", "--porcelain").replace("worktree ", "").splitlines():
+    listed = git(project(), "worktree", "list", "--porcelain").splitlines()
+    if folder.resolve() in {Path(line.removeprefix("worktree ")).resolve() for line in listed}:
         if (folder / ".git").exists():
             git(project(), "worktree", "remove", "--force", "--force", str(folder))
         else:  # its removal was killed: git removes no worktree that is none
@@ -162,14 +164,14 @@ def _create(folder: Path, name: str, spec: RunSpec, log: Callable[[str], None]) 
     linked = link_inputs(spec, made)
     digests = input_digests(spec, state_folder() / "model-digests.json")
     write_inputs(made / INPUTS_FILE, digests)
-    intend(open_store(), name, digests.values())
-    await_removal(open_store(), set(digests.values()))
-    publish_inputs(open_store(), spec, digests)
     write_params(made, linked)
     (made / "dvc.lock").unlink(missing_ok=True)
     commit(made, f"{branch_of(name)}: parameters", PARAMS_FILE, INPUTS_FILE)
     git(made, "switch", "--quiet", "-c", branch_of(name))
-    take_name(open_store(), name, made, folder)
+    take_name(open_store(), name, made, folder)  # before anything is said or stored under it
+    intend(open_store(), name, digests.values())
+    await_removal(open_store(), set(digests.values()))
+    publish_inputs(open_store(), spec, digests)
     reach("workspace.made")
     put_in_place(made, folder)
 

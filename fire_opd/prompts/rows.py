@@ -161,8 +161,10 @@ def _of_halves(value: Any, kind: pa.DataType) -> Any:
         return float(str(np.float16(value)))
     if pa.types.is_struct(kind):
         return {field.name: _of_halves(value[field.name], field.type) for field in kind}
-    if pa.types.is_list(kind) or pa.types.is_large_list(kind):
+    if pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind):
         return [_of_halves(item, kind.value_type) for item in value]
+    if pa.types.is_map(kind):
+        return {key: _of_halves(item, kind.item_type) for key, item in value.items()}
     return value
 
 

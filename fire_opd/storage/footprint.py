@@ -1,10 +1,11 @@
 """How much a run writes, before it starts: upper estimates from its spec and the headers of its student."""
 
+import contextlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 
 from fire_opd.spec import ModelSpec, RunSpec
 
@@ -52,16 +53,18 @@ def footprint(spec: RunSpec) -> Footprint:
 
 
 def _adapter_bytes(file: Path, rank: int) -> int:
-    """Of an adapter on every matrix in a file, in fp32."""
-    with safe_open(file, framework="numpy") as opened:
+    """Of an adapter on every matrix in a file, in fp32; 0 where it is damaged, which the checks of a start name."""
+    shapes: list[list[int]] = []
+    with contextlib.suppress(SafetensorError, OSError), safe_open(file, framework="numpy") as opened:
         shapes = [opened.get_slice(name).get_shape() for name in opened.keys()]  # noqa: SIM118 - not a dict
     return sum(4 * rank * sum(shape) for shape in shapes if len(shape) == 2)
 
 
 def _distribution_bytes(teacher: ModelSpec) -> int:
     """A token's whole distribution as it is kept (head/teacher.py); 0 where the config is not here or says nothing."""
-    file = Path(teacher.path) / "config.json"
-    config = json.loads(file.read_text()) if file.is_file() else {}
-    config = config.get("text_config", config)
-    width, vocab = int(config.get("hidden_size", 0)), int(config.get("vocab_size", 0))
-    return min(width * (4 if teacher.dtype == "float32" else 2), vocab * 4)
+    with contextlib.suppress(OSError, ValueError, AttributeError, TypeError):
+        config = json.loads((Path(teacher.path) / "config.json").read_text())
+        config = config.get("text_config") or config
+        width, vocab = int(config.get("hidden_size") or 0), int(config.get("vocab_size") or 0)
+        return min(width * (4 if teacher.dtype == "float32" else 2), vocab * 4)
+    return 0

@@ -3,8 +3,8 @@
 from pathlib import Path
 
 import pytest
-import yaml
 
+from fire_opd.cli.new import _model, _teacher
 from fire_opd.spec import read_spec
 from tests.conftest import Assets
 from tests.unit.test_cli import fire_opd
@@ -47,10 +47,18 @@ def test_a_wrong_answer_is_named(assets: Assets, tmp_path: Path, changed: dict[s
     assert done.returncode == 2
     assert message in done.stderr
     assert "Traceback" not in done.stderr
+    assert not (tmp_path / "mine.yaml").exists(), "the corrected command writes it"
 
 
-def test_a_model_of_the_hub_is_pinned(assets: Assets, tmp_path: Path) -> None:
+def test_a_model_of_the_hub_is_pinned_and_a_folder_may_have_any_name(tmp_path: Path) -> None:
     commit = "70d244cc86ccca08cf5af4e1e306ecf908b1ad5e"
-    fire_opd("new", tmp_path / "mine.yaml", *answers(assets, student=f"Qwen/Qwen3-1.7B@{commit}"))
-    found = yaml.safe_load((tmp_path / "mine.yaml").read_text())["student"]
-    assert found == {"path": "Qwen/Qwen3-1.7B", "revision": commit, "dtype": "float32"}
+    assert _model(f"Qwen/Qwen3-1.7B@{commit}", "--student", "float32") == {
+        **{"path": "Qwen/Qwen3-1.7B", "revision": commit, "dtype": "float32"}
+    }
+    at = tmp_path / "llama@v2"
+    at.mkdir()
+    assert _model(str(at), "--student", "float32") == {"path": str(at), "dtype": "float32"}
+    colon = tmp_path / "qwen3:4b"
+    colon.mkdir()
+    assert _teacher(f"big={colon}", "float32") == ("big", {"path": str(colon), "dtype": "float32"})
+    assert _teacher(f"big={colon}:math, code", "float32")[1]["domains"] == ["math", "code"]

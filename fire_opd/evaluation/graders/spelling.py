@@ -96,6 +96,15 @@ _COUNTS = {
         ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve")
     )
 }
+_INTEGER = (
+    r"(?:(?:where|for|with)\s+)?(?:(?:any|all|some)\s+)?(?:integers?\s+)?(?P<{0}>[kmn])\b\s*"
+    r"(?:\\in\s*\\mathbb\s*\{{?\s*Z\s*\}}?|(?:is\s+|being\s+)?(?:an?\s+|any\s+)?integers?)?"
+)
+_SAYS_INTEGER = r"(?=[^()]*(?:integer|\\in\s*\\mathbb))"
+_INTEGERS = re.compile(
+    rf"\s*(?:\({_SAYS_INTEGER}\s*{_INTEGER.format('in')}\s*\)"
+    rf"|(?:,|(?=\s(?:where|for|with)\s)){_SAYS_INTEGER}\s*{_INTEGER.format('out')})\s*$"
+)
 _REPAIRS = [
     (re.compile(pattern), replacement)
     for pattern, replacement in (
@@ -120,11 +129,6 @@ _REPAIRS = [
         (r"(?<=[\w)])\*\*(?=[\w({-])", "^"),
         (r"\^\s*(-\d+|\d{2,})(?![\d.])", r"^{\1}"),  # x^10 is meant as x^{10}
         (r"\\\{\s*\\\}|\{\s*\}", r"\\emptyset "),
-        (  # pi + k pi, k in Z: that k is an integer is understood
-            r"(?<=\S)\s*(?:,\s*(?:where|for|with)?|\(|where|for|with)\s*(?:any |all )?(?:integers?\s+)?([kmn])\b\s*"
-            r"(?:\\in\s*\\mathbb\s*\{?\s*Z\s*\}?|(?:is|being)?\s*(?:an|any)?\s*integers?)\s*\)?\s*$",
-            "",
-        ),
         (r"(?<![A-Za-z])([ap])\.\s?m(?![A-Za-z])\.?", r"\1m"),
         (r"(?<![\w.\\])(1|\d*\.\d+|\d+(?=[eE][+-]?\d\d))[eE]([+-]?\d+)(?![\w.])", r"\1 \\times 10^{\2}"),  # not 2e-3
         (r"\s+\^", "^"),
@@ -147,8 +151,19 @@ def plain(text: str) -> str:
     text = _unwrapped(_COMMAND.sub(lambda match: _NAMES.get(match[0], match[0]), text))
     for pattern, replacement in _REPAIRS:
         text = pattern.sub(replacement, text)
-    text = _bare(_LEAD.sub("", text))
+    text = _bare(_LEAD.sub("", _without_integers(text)))
     return _COUNTS.get(text.lower(), text)
+
+
+def _without_integers(text: str) -> str:
+    r"""Without `, k \in \mathbb{Z}` after a formula in k: that k is an integer is understood."""
+    found = _INTEGERS.search(text)
+    if not found:
+        return text
+    formula, variable = text[: found.start()], found["in"] or found["out"]
+    if not re.search(rf"(?<![A-Za-z\\]){variable}(?![A-Za-z])", formula) or re.fullmatch(r"[\s,a-z]*", formula):
+        return text
+    return formula
 
 
 def _unwrapped(text: str) -> str:

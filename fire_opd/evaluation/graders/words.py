@@ -22,6 +22,7 @@ _NAME = re.compile(r"[A-Za-z]+\d+[A-Za-z]*")  # B12
 _NUMBERED = re.compile(r"\d+[A-Z]")
 _SEQUENCE = re.compile(r"[A-Z](?:\s+[A-Z])+|[TF](?:\s*[,;]\s*[TF])+")
 _GENOTYPE = re.compile(r"(?:([A-Za-z])(?i:\1))+")  # AaBb
+_ROMANS = ("I", "II", "III", "IV", "V", "VI", "VII", "VIII", "IX", "X")
 _STATEMENTS = re.compile(r"[IVX]+(?:(?:\s*,\s*|\s+)(?:and\s+|or\s+)?[IVX]+)+")  # I, III: which of them hold
 _DATE = re.compile(r"\d{1,4}([-/.])\d{1,2}\1\d{2,4}")
 _VARIABLES = frozenset("xyz")  # no word has these letters only: a product
@@ -50,11 +51,19 @@ def words(given: str, gold: str) -> bool | None:
         return _squeezed(given) == _squeezed(gold)
     if _is_words(gold) or (_is_words(given) and _longest_word(given) > 2):
         a, b = key(given), key(gold)
-        no_order = any(" and " in text for text in (given, gold)) or all(map(_STATEMENTS.fullmatch, (given, gold)))
+        no_order = any(" and " in text for text in (given, gold)) or _which_hold(given, gold)
         return (a == b or (no_order and sorted(a.split(",")) == sorted(b.split(",")))) and not _other_formula(
             given, gold
         )
     return None
+
+
+def _which_hold(given: str, gold: str) -> bool:
+    """Statements by number, such as I, III: the reference names them as they were counted, else it is an order."""
+    if not (_STATEMENTS.fullmatch(given) and _STATEMENTS.fullmatch(gold)):
+        return False
+    counted = [_ROMANS.index(part) if part in _ROMANS else -1 for part in re.findall("[IVX]+", gold)]
+    return -1 not in counted and counted == sorted(counted)
 
 
 def options(given: str, gold: str) -> bool | None:

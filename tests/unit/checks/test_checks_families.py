@@ -67,6 +67,21 @@ def test_a_config_with_fewer_layers_than_the_files_hold_is_refused(family: str, 
         check_tensors(tmp_path, model, read_headers(tmp_path))
 
 
+def test_layers_that_guess_ahead_are_not_those_of_the_model(tmp_path: Path) -> None:
+    """Multi-token prediction: transformers knows their number in the published model only."""
+    model = saved("DeepseekV3", tmp_path)
+    weights = load_file(tmp_path / "model.safetensors")
+    ahead = {name.replace(".layers.1.", ".layers.2."): w.clone() for name, w in weights.items() if ".layers.1." in name}
+    save_file({**weights, **ahead}, tmp_path / "model.safetensors", metadata={"format": "pt"})
+    config = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps({**config, "num_nextn_predict_layers": 0}))
+    with pytest.raises(SpecError, match="fewer layers than the files hold"):
+        check_tensors(tmp_path, model, read_headers(tmp_path))
+    (tmp_path / "config.json").write_text(json.dumps({**config, "num_nextn_predict_layers": 1}))
+    (note,) = check_tensors(tmp_path, model, read_headers(tmp_path))
+    assert "does not use" in note
+
+
 @pytest.mark.parametrize("change", ["missing", "another shape"])
 def test_loading_refuses_what_transformers_would_fill_in(change: str, tmp_path: Path) -> None:
     model = saved("Qwen3", tmp_path)

@@ -179,6 +179,12 @@ def test_the_pairs_are_readable_one_a_line() -> None:
         (r"2\pi n", r"2\pi n, \text{ where } n \text{ is an integer}", True),
         (r"2\pi n", r"\pi n, n \in \mathbb{Z}", False),
         (r"n \in \mathbb{Z}", r"n\in\mathbb{Z}", True),
+        (r"2k\pi", r"2k\pi, \text{ for all integers } k", True),
+        (r"m, n \in \mathbb{Z}", "m", False),  # all pairs of integers
+        (r"x, n \in \mathbb{Z}", "x", False),
+        ("2", r"2, k \in \mathbb{Z}", False),
+        ("6 m", "6, m integer", False),
+        ("III, I, II", "I, II, III", False),  # an order
     ],
 )
 def test_statements_that_hold_and_integers_that_are_understood(gold: str, boxed: str, right: bool) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from fire_opd.lineage.forecast import forecast, forecast_lines
-from fire_opd.storage import Store, open_store
+from fire_opd.storage import Store, model_digest, open_store
 from fire_opd.storage.footprint import footprint
 from fire_opd.storage.manifest import file_entry
 from tests.conftest import Assets
@@ -19,12 +19,14 @@ def store(tmp_path: Path) -> Store:
     return open_store(str(tmp_path / "store"))
 
 
-def recorded(store: Store, folder: Path, name: str, when: str, ledger: dict[str, Any]) -> None:
-    """A run of the demo's student with this ledger."""
-    file = folder / f"{name}.json"
-    file.write_text(json.dumps(ledger))
-    store.upload(file, f"runs/{name}/{'c' * 40}/ledger.json")
-    files = {"ledger.json": file_entry(file).model_dump()}
+def recorded(store: Store, folder: Path, name: str, when: str, ledger: dict[str, Any], student: str) -> None:
+    """A run of the student of this digest, with this ledger."""
+    files = {}
+    for what, values in (("ledger", ledger), ("inputs", {"student.path": student})):
+        file = folder / f"{name}-{what}.json"
+        file.write_text(json.dumps(values))
+        store.upload(file, f"runs/{name}/{'c' * 40}/{what}.json")
+        files[f"{what}.json"] = file_entry(file).model_dump()
     found = record(name, recorded=when, student="inputs/student", files=files)
     store.write_json(f"runs/{name}/record.json", found, None)
 
@@ -42,12 +44,16 @@ def test_bytes_are_those_of_the_check_before_a_start(store: Store, assets: Asset
 
 
 def test_seconds_are_those_of_the_newest_run_of_the_same_student(store: Store, assets: Assets, tmp_path: Path) -> None:
-    spec = assets.spec("student.path=/somewhere/student", "rounds.count=100")
-    recorded(store, tmp_path, "old", "2026-01-01T00:00:00+00:00", {"1/train": attempt(1.0)})
+    spec = assets.spec("rounds.count=100")
+    digest = model_digest(spec.student, tmp_path / "digests.json")
+    recorded(store, tmp_path, "old", "2026-01-01T00:00:00+00:00", {"1/train": attempt(1.0)}, digest)
     ledger = {"0/init": attempt(99.0), "1/rollout": attempt(4.0), "2/rollout": attempt(6.0), "3/rollout": attempt(50.0)}
     ledger |= {"1/train": attempt(31.0), "2/train": attempt(2.0, "failed")}
-    recorded(store, tmp_path, "new", "2026-02-01T00:00:00+00:00", ledger)
+    recorded(store, tmp_path, "new", "2026-02-01T00:00:00+00:00", ledger, digest)
+    recorded(store, tmp_path, "another", "2026-03-01T00:00:00+00:00", {"1/train": attempt(9.0)}, "d" * 64)
+    recorded(store, tmp_path, "altered", "2026-04-01T00:00:00+00:00", {"1/train": []}, digest)
     found = forecast(store, spec)
     assert found["measured"] == {"run": "new", "stages": {"rollout": 6.0, "train": 31.0}}
     assert "    37.0 s  a round, as in run new; 100 rounds: 1.0 h" in forecast_lines(found)
-    assert forecast(store, assets.spec())["measured"] is None
+    store.delete("runs/new/record.json")
+    assert forecast(store, spec)["measured"] == {"run": "old", "stages": {"train": 1.0}}

@@ -45,14 +45,14 @@ def left(store: Store) -> set[str]:
 def test_what_a_run_came_to_need_after_the_plan_stays(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     looked = plan(store, last=1, grace=0)
     assert {item.key[-30:] for item in looked.stored} == {OLD[2:], NEEDED[2:]}
-    announce = removal._announce
+    enter = removal._Announcement.__enter__
 
-    def announced(*arguments: object) -> tuple[str, float]:
-        found = announce(*arguments)  # type: ignore[arg-type]
+    def announced(announcement: removal._Announcement) -> removal._Announcement:
+        found = enter(announcement)
         intend(store, "new", {NEEDED})
         return found
 
-    monkeypatch.setattr(removal, "_announce", announced)
+    monkeypatch.setattr(removal._Announcement, "__enter__", announced)
     collect(store, last=1, grace=0)
     assert left(store) == {NEEDED}
     assert (cache_file(NEEDED).is_file(), cache_file(OLD).is_file()) == (True, False)
@@ -75,6 +75,59 @@ def test_a_run_waits_for_what_goes_and_for_nothing_else(store: Store) -> None:
     waiting.join(timeout=30)
     assert waited == [True]
     assert left(store) == {NEEDED}, "gone when the wait ends, so that the run uploads it again"
+
+
+def test_an_announcement_is_renewed_however_long_a_look_takes(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(removal, "_RENEWED", 0.05)
+    versions = set()
+
+    def still() -> Iterator[Item]:
+        for _ in range(20):
+            time.sleep(0.05)
+            versions.add((store.read_json("removal.json") or ({}, ""))[1])
+        yield from ()
+
+    remove_announced(store, {OLD}, still)
+    assert len(versions) > 3
+
+
+def test_nothing_is_removed_once_an_announcement_may_lapse(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As after the sleep of a machine: a run may have looked meanwhile, and found nothing announced."""
+
+    def still() -> Iterator[Item]:
+        yield from store.items("dvc/files/md5/11")
+        later = time.time() + 1000
+        monkeypatch.setattr(time, "time", lambda: later)
+        yield from store.items("dvc/files/md5/22")
+
+    with pytest.raises(LineageError, match="could not be renewed in time"):
+        remove_announced(store, {OLD, NEEDED}, still)
+    assert left(store) == {NEEDED}
+
+
+@pytest.mark.parametrize("damage", ["", "{}", "[]", '{"removed": 1, "until": "x"}'])
+def test_a_damaged_announcement_stops_nobody(store: Store, tmp_path: Path, damage: str) -> None:
+    (tmp_path / "store" / "removal.json").write_text(damage)
+    await_removal(store, {OLD})
+    (tmp_path / "store" / "removal.json").write_text(damage)
+    collect(store, last=1, grace=0)
+    assert left(store) == set()
+
+
+@pytest.mark.parametrize(
+    "damage", ["{}", '{"when": 9e99}', '{"when": "x", "needed": []}', '{"when": 9e99, "needed": 1}']
+)
+def test_a_damaged_intent_removes_nothing_and_is_named(store: Store, tmp_path: Path, damage: str) -> None:
+    (tmp_path / "store" / "intents").mkdir()
+    (tmp_path / "store" / "intents" / "a.json").write_text(damage)
+    with pytest.raises(LineageError, match=r"intents/a.json: damaged"):
+        collect(store, last=1, grace=0)
+    assert left(store) == {OLD, NEEDED}
+    intend(store, "a", {OLD}, also=True)
+    collect(store, last=1, grace=0)
+    assert left(store) == {OLD}
+    intend(store, "a", {NEEDED}, also=True)
+    assert (store.read_json("intents/a.json") or ({}, ""))[0]["needed"] == sorted({OLD, NEEDED})
 
 
 def test_two_collections_do_not_meet_and_a_dead_one_stops_nobody(store: Store) -> None:
