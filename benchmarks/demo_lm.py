@@ -1,7 +1,7 @@
 """What the demo with a real language model shows: KL, answers before and after, seconds and tokens a second by stage.
 
 fire-opd demo-lm --run runs/demo-lm-0 [-S seed=1]        # one run a seed; needs the extra `lm`
-python -m benchmarks.demo_lm runs/demo-lm-0 …            # writes docs/demo-lm.md and benchmarks/results/demo-lm.json
+python -m benchmarks.demo_lm runs/demo-lm-0 …            # docs/demo-lm.md, benchmarks/results/demo-lm.json
 """
 
 import argparse
@@ -81,12 +81,10 @@ def spoken(run: Run) -> list[dict[str, Any]]:
 
 def table(result: dict[str, Any]) -> str:
     """Figures and answers in Markdown."""
-    lines = [
-        f"{result['date']}, {result['machine']}; raw figures: [demo-lm.json](../benchmarks/results/demo-lm.json).",
-        "",
-    ]
+    lines = [f"{result['date']}, {result['machine']}; raw figures: [demo-lm.json](../benchmarks/results/demo-lm.json)."]
     lines += [
-        "| seed | reverse KL, first and last round (nat a token) | right of 75, before and after | teacher | minutes |"
+        "",
+        "| seed | reverse KL, nat a token, first and last round | right, before and after | teacher | minutes |",
     ]
     lines += ["|---|---|---|---|---|"]
     for run in result["runs"]:
@@ -95,7 +93,7 @@ def table(result: dict[str, Any]) -> str:
             f"| {run['seed']} | {kl[0]:.2f} → {kl[-1]:.2f} | {right[0]:.0%} → {right[-1]:.0%} ({run['difference']}) "
             f"| {teacher:.0%} | {run['minutes']:.0f} |"
         )
-    lines += ["", "| stage, seed " + str(result["runs"][0]["seed"]) + " | seconds | tokens a second |", "|---|---|---|"]
+    lines += ["", f"| stage, seed {result['runs'][0]['seed']} | seconds | tokens a second |", "|---|---|---|"]
     for stage, found in result["runs"][0]["stages"].items():
         lines.append(f"| {stage} | {found['seconds']} | {found['tokens_a_second'] or '–'} |")
     lines += ["", "| asked | before | after |", "|---|---|---|"]

@@ -11,8 +11,11 @@ A test says what it found by `record_property("<family>/<column>", text)`, after
 import argparse
 import json
 import xml.etree.ElementTree as ElementTree
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+
+from fire_opd.storage.manifest import library_versions
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "models.md"
@@ -27,13 +30,15 @@ def main() -> None:
     parser.add_argument("reports", type=Path, nargs="*", help="files of `pytest --junitxml`")
     reports = parser.parse_args().reports
     if reports:
-        CELLS.write_text(json.dumps(taken_over(cells(), reports), indent=1, sort_keys=True) + "\n")
+        found: dict[str, Any] = {"date": datetime.now(UTC).date().isoformat(), "versions": library_versions()}
+        found["families"] = taken_over(cells()["families"], reports)
+        CELLS.write_text(json.dumps(found, indent=1, sort_keys=True) + "\n")
     PAGE.write_text(page(PAGE.read_text(), cells()))
 
 
 def cells() -> dict[str, Any]:
-    """By family and column: what was found, with the versions it was found with."""
-    found: dict[str, Any] = json.loads(CELLS.read_text()) if CELLS.is_file() else {}
+    """`families`: by family and column, what was found; with the `date` and `versions` of the newest of it."""
+    found: dict[str, Any] = json.loads(CELLS.read_text()) if CELLS.is_file() else {"families": {}}
     return found
 
 
@@ -54,8 +59,10 @@ def page(text: str, found: dict[str, Any]) -> str:
     """The page with its table written anew."""
     before, _, rest = text.partition(BEGIN)
     _, _, after = rest.partition(END)
-    lines = [f"| family | {' | '.join(COLUMNS)} |", "|---" * (len(COLUMNS) + 1) + "|"]
-    for family, columns in found.items():
+    versions = ", ".join(f"{name} {version}" for name, version in found["versions"].items())
+    lines = [f"{found['date']}, CPU: {versions}.", ""]
+    lines += [f"| family | {' | '.join(COLUMNS)} |", "|---" * (len(COLUMNS) + 1) + "|"]
+    for family, columns in found["families"].items():
         lines.append(f"| {family} | {' | '.join(columns.get(column, '–') for column in COLUMNS)} |")
     return f"{before}{BEGIN}\n" + "\n".join(lines) + f"\n\n{END}{after}"
 

@@ -41,7 +41,9 @@ def main() -> None:
     parser.add_argument("reports", type=Path, nargs="*", help="files of `pytest --junitxml`")
     reports = parser.parse_args().reports
     if reports:
-        COUNTS.write_text(json.dumps(count(reports), indent=1, sort_keys=True) + "\n")
+        named = {test for row in ROWS for test in row.tests}
+        counts = {test: counted for test, counted in count(reports).items() if test in named}
+        COUNTS.write_text(json.dumps(counts, indent=1, sort_keys=True) + "\n")
     PAGE.write_text(page())
 
 

@@ -33,7 +33,7 @@ def _task(stage: Stage, run_name: str, description: str) -> Task[..., dict[str, 
 
         return crew.perform(stage.name, round, teacher, tick)
 
-    perform.__qualname__ = stage.name
+    perform.__qualname__ = stage.name  # Prefect makes the key of a task from it
     return Task(
         perform,
         name=stage.name,

@@ -58,7 +58,8 @@ def read_headers(folder: Path) -> dict[str, Header]:
 def _read(file: Path) -> dict[str, Header]:
     try:
         with safe_open(file, framework="numpy") as opened:
-            parts = {name: opened.get_slice(name) for name in opened.keys()}  # noqa: SIM118 - not a dict
+            names = opened.keys()
+            parts = {name: opened.get_slice(name) for name in names}
             return {name: Header(part.get_dtype(), tuple(part.get_shape()), file.name) for name, part in parts.items()}
     except OSError as error:
         raise SpecError(f"{file.name}: {unreadable(file, error)}") from error

@@ -21,30 +21,28 @@ def list_runs(as_json: AsJson = False) -> None:
     from fire_opd.lineage.catalogue import all_records, state_of
     from fire_opd.lineage.retention import read_tags
 
-    store = open_store()
-    tags = read_tags(store)
-    table = Table(
-        "run", "began", "student", "rounds", "held out", "before", "now", "seconds", "cost", "state", "tags", box=None
-    )
-    problems: list[str] = []
-    found = sorted(all_records(store, problems), key=lambda record: record.began)
-    labels = {record.name: sorted(label for label, run in tags.items() if run == record.name) for record in found}
+    store, problems = open_store(), list[str]()
+    tags, found = read_tags(store), sorted(all_records(store, problems), key=lambda record: record.began)
+    labels = [sorted(label for label, run in tags.items() if run == record.name) for record in found]
+    states = [state_of(record) for record in found]
     if as_json:
-        more = [{"state": state_of(record), "tags": labels[record.name]} for record in found]
-        print_json([record.model_dump(exclude={"files"}) | extra for record, extra in zip(found, more, strict=True)])
-    for record in found:
-        table.add_row(
-            record.name,
-            record.began[:16],
-            Path(record.student).name,
-            f"{record.done}/{record.rounds}",
-            *record.shown,
-            f"{record.seconds:.0f}",
-            f"{record.cost:.2f}",
-            state_of(record),
-            ", ".join(labels[record.name]),
-        )
-    if not as_json:
+        rows = [record.model_dump(exclude={"files"}) for record in found]
+        print_json([r | {"state": s, "tags": t} for r, s, t in zip(rows, states, labels, strict=True)])
+    else:
+        columns = ("run", "began", "student", "rounds", "held out", "before", "now", "seconds", "cost", "state", "tags")
+        table = Table(*columns, box=None)
+        for record, state, label in zip(found, states, labels, strict=True):
+            table.add_row(
+                record.name,
+                record.began[:16],
+                Path(record.student).name,
+                f"{record.done}/{record.rounds}",
+                *record.shown,
+                f"{record.seconds:.0f}",
+                f"{record.cost:.2f}",
+                state,
+                ", ".join(label),
+            )
         console = Console()
         console.width = max(console.width, 120)
         console.print(table)
@@ -83,10 +81,11 @@ def diff_runs(left: RunArgument, right: RunArgument, as_json: AsJson = False) ->
     """What differs between two recorded runs: spec, inputs, results."""
     from fire_opd.lineage.compare import diff
 
+    found = diff(open_store(), left, right)
     if as_json:
-        print_json(diff(open_store(), left, right))
+        print_json(found)
         return
-    for part, rows in diff(open_store(), left, right).items():
+    for part, rows in found.items():
         typer.echo(f"{part}: {'the same' if not rows else ''}")
         for field, one, other in rows:
             typer.echo(f"  {field}: {one} → {other}")
@@ -168,4 +167,4 @@ def gc(
         did = "removing" if yes else "would remove"
         typer.echo("\n".join([*lines, f"{did} {len(found.objects)} objects, {found.size / 2**20:.1f} MiB"]))
     if yes:
-        collect(store, last, grace * 3600)
+        collect(store, found, last, grace * 3600)

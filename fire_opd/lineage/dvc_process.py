@@ -131,7 +131,7 @@ class DvcProcess:
         inputs = read_inputs(self.workspace / INPUTS_FILE)
         needed |= set(inputs.values())
         intend(store, name, needed)
-        await_removal(store, needed)
+        await_removal(store, needed, logging.warning)
         if not self._recorded:
             keep_inputs(store, self.run.spec, inputs, state_folder() / "model-digests.json")
 

@@ -36,8 +36,9 @@ def forecast(store: Store, spec: RunSpec) -> dict[str, Any]:
 
 def measured(store: Store, spec: RunSpec) -> dict[str, Any] | None:
     """`run` and `stages`, the median seconds of each over its rounds; None where no run of this student is recorded."""
-    student = model_digest(spec.student, state_folder() / "model-digests.json")
-    for record in sorted(all_records(store, []), key=lambda record: record.recorded, reverse=True):
+    records = sorted(all_records(store, []), key=lambda record: record.recorded, reverse=True)
+    student = model_digest(spec.student, state_folder() / "model-digests.json") if records else ""
+    for record in records:
         with contextlib.suppress(LineageError, StoreError, LookupError, TypeError, ValueError):  # `verify` names it
             if fetch_json(store, record, INPUTS_FILE)["student.path"] == student and (stages := _stages(store, record)):
                 return {"run": record.name, "stages": stages}

@@ -35,14 +35,22 @@ def using_cache(*, alone: bool = False) -> Iterator[None]:
         yield
 
 
-def await_removal(store: Store, needed: Set[str]) -> None:
+def await_removal(store: Store, needed: Set[str], log: Callable[[str], None]) -> None:
     """Wait while a collection removes something of `needed`, which `intend` has named before.
 
     Args:
         store: where it is removed.
         needed: MD5s of objects, digests of inputs.
+        log: told once, when there is something to wait for.
     """
+    told = False
     while (found := _read(store)) and time.time() < found.until + _SKEW and not needed.isdisjoint(found.removed):
+        if not told:
+            most = (found.until + _SKEW - time.time()) / 60
+            log(
+                f"waiting for `fire-opd gc`, which removes what this run needs; at most {most:.0f} min if it was killed"
+            )
+        told = True
         time.sleep(_PAUSE)
 
 

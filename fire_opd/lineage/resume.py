@@ -90,7 +90,7 @@ def _bring(store: Store, record: RunRecord, folder: Path, log: Callable[[str], N
         with suppress(StoreError, LineageError):  # told below, with all that is not whole
             needed.update(stored(store).names(output))
     intend(store, record.name, needed, also=True)
-    await_removal(store, needed)
+    await_removal(store, needed, log)
     bring_inputs(store, made)
     run = Run.open(made / RUN_FOLDER)
     manifests = fetch_json(store, record, MANIFESTS)

@@ -71,6 +71,34 @@ def plan(store: Store, last: int, grace: float) -> Plan:
     Raises:
         LineageError: the store has no record, or one that cannot be read.
     """
+    kept, removed, needed = _judged(store, last)
+    return Plan(kept, removed, _unneeded(stored(store), grace, needed), _unneeded(cached(), grace, needed))
+
+
+def collect(store: Store, first: Plan, last: int, grace: float) -> None:
+    """Remove what a plan names and no kept run needs even now: other arguments and errors as of `plan`.
+
+    Records go first, so that no record is left without its objects.
+    """
+    needed: set[str] = set()
+
+    def still() -> Iterator[Item]:
+        _, removed, found = _judged(store, last)
+        needed.update(found)
+        for name in set(first.removed) & set(removed):
+            items = store.items(record_folder(name))
+            yield from sorted(items, key=lambda item: not item.key.endswith("/record.json"))
+            give_up(store, name)
+        yield from _both(first.stored, _unneeded(stored(store), grace, needed))
+
+    remove_announced(store, {_name(item) for item in first.stored}, still)
+    with using_cache(alone=True):
+        for item in _both(first.cached, _unneeded(cached(), grace, needed | _needed_here())):
+            local_cache().delete(item.key)
+
+
+def _judged(store: Store, last: int) -> tuple[dict[str, str], list[str], set[str]]:
+    """The runs that are kept, and why; those that are not; and what the kept ones and those at work need."""
     problems: list[str] = []
     records = sorted(all_records(store, problems), key=lambda record: record.recorded, reverse=True)
     if problems:  # nobody knows what that run needs
@@ -83,35 +111,14 @@ def plan(store: Store, last: int, grace: float) -> Plan:
     kept = _kept(store, records, last)
     needed = {file for record in records if record.name in kept for file in _needed(store, record)}
     needed |= intended(store, _RUNNING) | _needed_here()
-    before = time.time() - grace
-
-    def unneeded(objects: Objects, *prefixes: str) -> list[Item]:
-        items = (item for prefix in prefixes for item in objects.store.items(prefix))
-        return [item for item in items if item.modified < before and not _is_needed(objects, item, needed)]
-
-    removed = [record.name for record in records if record.name not in kept]
-    return Plan(kept, removed, unneeded(stored(store), "dvc", "inputs", "stages"), unneeded(cached(), "files"))
+    return kept, [record.name for record in records if record.name not in kept], needed
 
 
-def collect(store: Store, last: int, grace: float) -> None:
-    """Remove what no kept run needs, even if a run came to need it meanwhile: arguments and errors as of `plan`.
-
-    Records go first, so that no record is left without its objects.
-    """
-    first = plan(store, last, grace)
-
-    def still() -> Iterator[Item]:
-        now = plan(store, last, grace)
-        for name in set(first.removed) & set(now.removed):
-            items = store.items(record_folder(name))
-            yield from sorted(items, key=lambda item: not item.key.endswith("/record.json"))
-            give_up(store, name)
-        yield from _both(first.stored, now.stored)
-
-    remove_announced(store, {_name(item) for item in first.stored}, still)
-    with using_cache(alone=True):
-        for item in _both(first.cached, plan(store, last, grace).cached):
-            local_cache().delete(item.key)
+def _unneeded(objects: Objects, grace: float, needed: set[str]) -> list[Item]:
+    """The files of a place that are old enough to go and that nobody needs."""
+    before, prefixes = time.time() - grace, ("dvc", "inputs", "stages") if objects.remote else ("files",)
+    items = (item for prefix in prefixes for item in objects.store.items(prefix))
+    return [item for item in items if item.modified < before and not _is_needed(objects, item, needed)]
 
 
 def _both(first: list[Item], now: list[Item]) -> list[Item]:

@@ -1,19 +1,20 @@
 """One look at everything: the runs on this machine, the devices, and what is in the store."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from fire_opd.errors import FireOpdError, StoreUnreachable
 from fire_opd.evaluation.figure import figure_of
 from fire_opd.lineage.catalogue import all_records
+from fire_opd.lineage.workspace import RUN_FOLDER
 from fire_opd.prompts import published_prompts
 from fire_opd.report import round_figures
 from fire_opd.report.watch import rounds_done
 from fire_opd.runtime.lock import FileLock, read_note
 from fire_opd.storage import Run, Store, open_store, read_promoted, runs_folder, state_folder
 from fire_opd.storage.places import places
-from fire_opd.storage.run import LOCK, PARAMS_FILE, SPEC_FILE
+from fire_opd.storage.run import LOCK, PARAMS_FILE
 
 
 def status() -> dict[str, Any]:
@@ -33,7 +34,7 @@ def status() -> dict[str, Any]:
 
     return {
         "places": places(),
-        "runs": [_run(folder, problems) for folder in sorted(_run_folders())],
+        "runs": [_run(folder, problems) for folder in sorted(runs_folder().glob("[!.]*"))],
         "devices": [_device(file) for file in sorted((state_folder() / "leases").glob("*.json"))],
         "recorded": read(_recorded),
         "students": read(_students),
@@ -69,19 +70,11 @@ def _told(run: dict[str, Any]) -> str:
     return text + (f", {run['figure']} {run['before']} → {run['now']}" if run["now"] else "")
 
 
-def _run_folders() -> Iterator[Path]:
-    """Of recorded runs, in workspaces, and of plain ones."""
-    for folder in runs_folder().glob("[!.]*"):
-        if (folder / PARAMS_FILE).is_file():
-            yield folder / "run"
-        elif (folder / SPEC_FILE).is_file():
-            yield folder
-
-
 def _run(folder: Path, problems: list[str]) -> dict[str, Any]:
-    name = folder.parent.name if folder.name == "run" else folder.name
+    """A recorded run, in a workspace, or a plain one."""
+    name = folder.name
     try:
-        run = Run.open(folder)
+        run = Run.open(folder / RUN_FOLDER if (folder / PARAMS_FILE).is_file() else folder)
         held = FileLock(run.folder / LOCK).held()
         done, count = rounds_done(run), run.spec.rounds.count
         figure = figure_of(run.spec.evaluation)

@@ -170,7 +170,7 @@ def _create(folder: Path, name: str, spec: RunSpec, log: Callable[[str], None]) 
     git(made, "switch", "--quiet", "-c", branch_of(name))
     take_name(open_store(), name, made, folder)  # before anything is said or stored under it
     intend(open_store(), name, digests.values())
-    await_removal(open_store(), set(digests.values()))
+    await_removal(open_store(), set(digests.values()), log)
     publish_inputs(open_store(), spec, digests)
     reach("workspace.made")
     put_in_place(made, folder)

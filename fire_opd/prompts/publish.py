@@ -7,7 +7,6 @@ prompts/<name>/<fingerprint>/set.json                                    written
 
 import re
 import shutil
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -21,6 +20,7 @@ from fire_opd.prompts.problems import Problems
 from fire_opd.prompts.read import read_prompts
 from fire_opd.runtime.failpoints import reach
 from fire_opd.storage import Store
+from fire_opd.storage.places import scratch
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]*")
 PUBLISHED = "prompts"
@@ -63,8 +63,8 @@ def publish_prompts(store: Store, path: str, name: str) -> PromptSet:
     """
     if not _NAME.fullmatch(name):
         raise PromptError(f"name {name!r}: expected lower-case letters, digits, `.`, `-` and `_`")
-    with tempfile.TemporaryDirectory(prefix="fire-opd-") as folder:
-        copies = [_fetch(file, Path(folder) / shard_name(n, file)) for n, file in enumerate(prompt_files(path))]
+    with scratch() as folder:
+        copies = [_fetch(file, folder / shard_name(n, file)) for n, file in enumerate(prompt_files(path))]
         fingerprint = _checked(copies, path)
         digest = files_digest(copies)
         single = len(copies) == 1

@@ -1,8 +1,6 @@
 """How far the gradients of methods point the same way, on the rollouts of a recorded round."""
 
-import tempfile
 from collections.abc import Mapping
-from pathlib import Path
 
 import pyarrow as pa
 import torch
@@ -14,6 +12,7 @@ from fire_opd.scores import Scorer, keep_distribution
 from fire_opd.spec import RunSpec
 from fire_opd.stages import SCORE, Job
 from fire_opd.storage import Run
+from fire_opd.storage.places import scratch
 from fire_opd.training import RoundTables, round_gradient
 
 
@@ -32,15 +31,15 @@ def cosines(run: Run, round: int, batches: Mapping[str, tuple[RunSpec, pa.Table]
     scorer.load_student(job.directory("rounds/{m}/checkpoint"), None)
     rollouts, scores = job.directory("rounds/{n}/rollouts"), job.directory("rounds/{n}/scores")
     found: dict[str, float] = {}
-    with tempfile.TemporaryDirectory() as made:
-        distribution = Path(made) / "distribution"
+    with scratch() as made:
+        distribution = made / "distribution"
         if any(spec.method.divergence for spec, _ in batches.values()):
             distribution.mkdir()
             keep_distribution(scorer, run.spec, rollouts, distribution, no_tick)
         first = None
         for name, (spec, batch) in batches.items():
-            write_table(Path(made) / "batch.parquet", batch, BATCH)
-            tables = RoundTables(rollouts, scores, Path(made), distribution)
+            write_table(made / "batch.parquet", batch, BATCH)
+            tables = RoundTables(rollouts, scores, made, distribution)
             gradient = round_gradient(scorer.student, scorer.vocab, spec, tables)
             first = gradient if first is None else first
             found[name] = _cosine(gradient, first)

@@ -166,5 +166,8 @@ def _files(directory: Path) -> dict[str, Any]:
     """The opened file of each tensor: tensors are read one at a time."""
     from safetensors import safe_open
 
-    opened: list[Any] = [safe_open(file, "pt") for file in sorted(directory.glob("*.safetensors"))]
-    return {name: file for file in opened for name in file.keys()}  # noqa: SIM118 (not a mapping)
+    found: dict[str, Any] = {}
+    for file in sorted(directory.glob("*.safetensors")):
+        opened: Any = safe_open(file, "pt")
+        found |= dict.fromkeys(opened.keys(), opened)
+    return found

@@ -56,7 +56,8 @@ def _adapter_bytes(file: Path, rank: int) -> int:
     """Of an adapter on every matrix in a file, in fp32; 0 where it is damaged, which the checks of a start name."""
     shapes: list[list[int]] = []
     with contextlib.suppress(SafetensorError, OSError), safe_open(file, framework="numpy") as opened:
-        shapes = [opened.get_slice(name).get_shape() for name in opened.keys()]  # noqa: SIM118 - not a dict
+        names = opened.keys()
+        shapes = [opened.get_slice(name).get_shape() for name in names]
     return sum(4 * rank * sum(shape) for shape in shapes if len(shape) == 2)
 
 

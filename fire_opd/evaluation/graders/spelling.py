@@ -96,6 +96,7 @@ _COUNTS = {
         ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve")
     )
 }
+# ", k in Z" at the end, in words or signs, or the same in brackets; `{0}` names the group of the variable.
 _INTEGER = (
     r"(?:(?:where|for|with)\s+)?(?:(?:any|all|some)\s+)?(?:integers?\s+)?(?P<{0}>[kmn])\b\s*"
     r"(?:\\in\s*\\mathbb\s*\{{?\s*Z\s*\}}?|(?:is\s+|being\s+)?(?:an?\s+|any\s+)?integers?)?"
@@ -144,7 +145,7 @@ def plain(text: str) -> str:
     text = _RAISED.sub(lambda match: f"^{{{match[0]}}}", text)
     text = _LOWERED.sub(lambda match: f"_{{{match[0]}}}", text)
     text = _VULGAR.sub(
-        lambda match: "\\frac{%s}{%s}" % tuple(unicodedata.normalize("NFKC", match[0]).split("⁄")),  # noqa: UP031
+        lambda match: "\\frac{{{}}}{{{}}}".format(*unicodedata.normalize("NFKC", match[0]).split("⁄")),
         text,
     )
     text = unicodedata.normalize("NFKC", text).translate(_SIGNS)

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from fire_opd.errors import PromptError
-from fire_opd.lineage.inputs import fetch_input, input_digests, link_inputs, publish_inputs
+from fire_opd.lineage.inputs import fetch_input, input_digests, keep_inputs, link_inputs, publish_inputs
 from fire_opd.prompts import set_digest
 from fire_opd.storage import open_store
 from tests.conftest import Assets
@@ -54,3 +54,23 @@ def test_links_follow_the_set(assets: Assets, tmp_path: Path, shards: Path) -> N
 def test_a_set_that_went_away_is_named(assets: Assets, tmp_path: Path) -> None:
     with pytest.raises(PromptError, match=r"gone\.jsonl: no such file or folder"):
         link_inputs(assets.spec(f"prompts.path={tmp_path}/gone.jsonl"), tmp_path / "workspace")
+
+
+def test_what_a_collection_took_comes_back_where_it_is_as_it_was(assets: Assets, tmp_path: Path, shards: Path) -> None:
+    """A run that went on after weeks recorded its outputs again, and its inputs were missing for good."""
+    store, cache = open_store(str(tmp_path / "store")), tmp_path / "digests.json"
+    spec = assets.spec(f"prompts.path={shards}")
+    digests = input_digests(spec, cache)
+    publish_inputs(store, spec, digests)
+    whole = {item.key for item in store.items("inputs")}
+    for item in store.items("inputs"):
+        store.delete(item.key)
+    keep_inputs(store, spec, digests, cache)
+    assert {item.key for item in store.items("inputs")} == whole
+    changed = digests["prompts.path"]
+    for item in store.items(f"inputs/{changed}"):
+        store.delete(item.key)
+    with next(shards.iterdir()).open("a") as file:
+        file.write('{"prompt": "more", "domain": "m"}\n')
+    keep_inputs(store, spec, digests, cache)
+    assert not store.items(f"inputs/{changed}"), "under a digest there is nothing else"

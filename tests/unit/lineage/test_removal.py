@@ -53,7 +53,7 @@ def test_what_a_run_came_to_need_after_the_plan_stays(store: Store, monkeypatch:
         return found
 
     monkeypatch.setattr(removal._Announcement, "__enter__", announced)
-    collect(store, last=1, grace=0)
+    collect(store, plan(store, last=1, grace=0), last=1, grace=0)
     assert left(store) == {NEEDED}
     assert (cache_file(NEEDED).is_file(), cache_file(OLD).is_file()) == (True, False)
     assert store.read_json("removal.json") is None, "an announcement goes with the collection"
@@ -61,12 +61,12 @@ def test_what_a_run_came_to_need_after_the_plan_stays(store: Store, monkeypatch:
 
 def test_a_run_waits_for_what_goes_and_for_nothing_else(store: Store) -> None:
     intend(store, "new", {OLD})
-    waited: list[bool] = []
-    waiting = threading.Thread(target=lambda: (await_removal(store, {OLD}), waited.append(True)))
+    waited, told = list[bool](), list[str]()
+    waiting = threading.Thread(target=lambda: (await_removal(store, {OLD}, told.append), waited.append(True)))
 
     def still() -> Iterator[Item]:
         waiting.start()
-        await_removal(store, {NEEDED})  # returns: it is not among those that go
+        await_removal(store, {NEEDED}, told.append)  # returns: it is not among those that go
         time.sleep(0.3)
         assert not waited
         yield from store.items("dvc/files/md5/11")
@@ -74,6 +74,8 @@ def test_a_run_waits_for_what_goes_and_for_nothing_else(store: Store) -> None:
     remove_announced(store, {OLD}, still)
     waiting.join(timeout=30)
     assert waited == [True]
+    assert len(told) == 1
+    assert told[0].startswith("waiting for `fire-opd gc`")
     assert left(store) == {NEEDED}, "gone when the wait ends, so that the run uploads it again"
 
 
@@ -108,9 +110,9 @@ def test_nothing_is_removed_once_an_announcement_may_lapse(store: Store, monkeyp
 @pytest.mark.parametrize("damage", ["", "{}", "[]", '{"removed": 1, "until": "x"}'])
 def test_a_damaged_announcement_stops_nobody(store: Store, tmp_path: Path, damage: str) -> None:
     (tmp_path / "store" / "removal.json").write_text(damage)
-    await_removal(store, {OLD})
+    await_removal(store, {OLD}, pytest.fail)
     (tmp_path / "store" / "removal.json").write_text(damage)
-    collect(store, last=1, grace=0)
+    collect(store, plan(store, last=1, grace=0), last=1, grace=0)
     assert left(store) == set()
 
 
@@ -121,10 +123,10 @@ def test_a_damaged_intent_removes_nothing_and_is_named(store: Store, tmp_path: P
     (tmp_path / "store" / "intents").mkdir()
     (tmp_path / "store" / "intents" / "a.json").write_text(damage)
     with pytest.raises(LineageError, match=r"intents/a.json: damaged"):
-        collect(store, last=1, grace=0)
+        collect(store, plan(store, last=1, grace=0), last=1, grace=0)
     assert left(store) == {OLD, NEEDED}
     intend(store, "a", {OLD}, also=True)
-    collect(store, last=1, grace=0)
+    collect(store, plan(store, last=1, grace=0), last=1, grace=0)
     assert left(store) == {OLD}
     intend(store, "a", {NEEDED}, also=True)
     assert (store.read_json("intents/a.json") or ({}, ""))[0]["needed"] == sorted({OLD, NEEDED})
@@ -133,18 +135,18 @@ def test_a_damaged_intent_removes_nothing_and_is_named(store: Store, tmp_path: P
 def test_two_collections_do_not_meet_and_a_dead_one_stops_nobody(store: Store) -> None:
     store.write_json("removal.json", {"removed": [OLD], "until": time.time() + 100}, None)
     with pytest.raises(LineageError, match="another collection is at work"):
-        collect(store, last=1, grace=0)
+        collect(store, plan(store, last=1, grace=0), last=1, grace=0)
     assert left(store) == {OLD, NEEDED}
     _, seen = store.read_json("removal.json") or ({}, "")
     store.write_json("removal.json", {"removed": [OLD], "until": time.time() - 100}, seen)
-    await_removal(store, {OLD})
-    collect(store, last=1, grace=0)
+    await_removal(store, {OLD}, pytest.fail)
+    collect(store, plan(store, last=1, grace=0), last=1, grace=0)
     assert left(store) == set()
 
 
 def test_the_cache_of_this_machine_is_not_emptied_while_a_run_records(store: Store) -> None:
     with using_cache():
-        collecting = threading.Thread(target=collect, args=(store, 1, 0))
+        collecting = threading.Thread(target=collect, args=(store, plan(store, last=1, grace=0), 1, 0))
         collecting.start()
         collecting.join(timeout=0.5)
         assert collecting.is_alive()
@@ -162,7 +164,7 @@ def test_a_workspace_elsewhere_keeps_what_it_relies_on(store: Store, tmp_path: P
     note.write_text(str(elsewhere))
     runs_folder().mkdir()
     assert elsewhere in known_workspaces()
-    collect(store, last=1, grace=0)
+    collect(store, plan(store, last=1, grace=0), last=1, grace=0)
     assert cache_file(NEEDED).is_file()
     (elsewhere / "inputs.json").write_text('{"a": ')
     with pytest.raises(LineageError, match=r"elsewhere/a/inputs.json: damaged: .*git checkout inputs.json"):
@@ -173,5 +175,15 @@ def test_a_damaged_entry_of_the_stage_cache_does_not_stop_a_collection(store: St
     damaged = tmp_path / "store" / "stages" / "x.json"
     damaged.parent.mkdir()
     damaged.write_text('{"md5": ')
-    collect(store, last=1, grace=0)
+    collect(store, plan(store, last=1, grace=0), last=1, grace=0)
     assert not damaged.exists()
+
+
+def test_where_no_run_is_kept_the_cache_of_this_machine_goes_too(store: Store) -> None:
+    """Its record is gone by then, and an empty store judges nothing."""
+    found = plan(store, last=0, grace=0)
+    assert found.removed == ["good"]
+    collect(store, found, last=0, grace=0)
+    assert not store.items("runs")
+    assert left(store) == set()
+    assert not any(cache_file(md5).is_file() for md5 in (OLD, NEEDED))

@@ -1,6 +1,8 @@
 """One look at everything: what is there is told, and one thing that cannot be read hides nothing else."""
 
+import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -11,6 +13,7 @@ from fire_opd.storage import Promoted, Run, open_store, promote
 from fire_opd.storage.run import PARAMS_FILE
 from tests.conftest import Assets
 from tests.unit.lineage.test_catalogue import record
+from tests.unit.test_cli import fire_opd
 
 
 @pytest.fixture
@@ -61,3 +64,19 @@ def test_what_cannot_be_read_is_named_and_hides_nothing_else(root: Path, damage:
     assert found["students"] == []
     assert "models/support/promoted.json" in found["problems"][1]
     assert "run      broken: cannot be read" in status_lines(found)
+
+
+def test_programs_read_what_people_see(root: Path) -> None:
+    """Nothing but JSON on standard output; the status is the same."""
+    (runs,) = parsed("runs")
+    assert (runs["name"], runs["state"], runs["tags"]) == ("there", "unfinished", [])
+    assert parsed("verify", "--run", str(root / "runs" / "here" / "run")) == {
+        **{"run": str(root / "runs" / "here" / "run"), "problems": []}
+    }
+    assert [run["run"] for run in parsed("status")["runs"]] == ["here"]
+
+
+def parsed(*command: str) -> Any:
+    done = fire_opd(*command, "--json")
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)

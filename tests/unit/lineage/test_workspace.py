@@ -12,6 +12,9 @@ from fire_opd.errors import LineageError
 from fire_opd.lineage import dvc_settings, workspace
 from fire_opd.lineage import git as git_module
 from fire_opd.lineage.git import git
+from fire_opd.lineage.ownership import intend
+from fire_opd.storage import open_store
+from tests.conftest import Assets
 from tests.unit.lineage.test_snapshot import checkout
 
 __all__ = ["checkout"]  # the fixture: a repository with one commit
@@ -109,3 +112,18 @@ def test_dvc_does_not_read_the_users_git_settings(tmp_path: Path) -> None:
     broken = {name: value for name, value in environment.items() if not name.startswith("GIT_")}
     done = subprocess.run([sys.executable, "-c", code], env=broken, capture_output=True, text=True, check=False)
     assert done.returncode != 0, "the settings are indeed damaged"
+
+
+def test_a_start_that_is_refused_says_and_stores_nothing(
+    made: Path, checkout: Path, assets: Assets, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It replaced what another machine's run of the name had said that it relies on."""
+    monkeypatch.setenv("FIRE_OPD_STORE", str(tmp_path / "store"))
+    monkeypatch.setenv("FIRE_OPD_STATE", str(tmp_path / "state"))
+    store = open_store()
+    store.write_json("owners/a.json", {"commit": "c" * 40, "host": "elsewhere", "folder": "/runs/a"}, None)
+    intend(store, "a", {"x"})
+    before = {item.key: item.version for item in store.items("")}
+    with pytest.raises(LineageError, match="belongs to /runs/a on elsewhere"):
+        workspace._create(made.parent / "a", "a", assets.spec(), lambda _: None)
+    assert {item.key: item.version for item in store.items("")} == before
