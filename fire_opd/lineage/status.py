@@ -50,7 +50,7 @@ def status_lines(found: dict[str, Any]) -> list[str]:
     lines += [f"device   {device['device']}: {device['held_by'] or 'free'}" for device in found["devices"]]
     here, recorded = {run["run"] for run in found["runs"]}, [record["run"] for record in found["recorded"]]
     elsewhere = ", ".join(name for name in recorded if name not in here)
-    lines.append(f"recorded {len(recorded)} runs" + (f", not here: {elsewhere}" if elsewhere else ""))
+    lines.append(f"recorded {len(recorded)} run(s)" + (f", not here: {elsewhere}" if elsewhere else ""))
     lines += [
         f"student  {s['student']}: version {s['version']} of run {s['run']}, round {s['round']}, since {s['when'][:16]}"
         for s in found["students"]

@@ -59,8 +59,10 @@ function show(place) {
     element("p", "no trajectory is like that", shown);
     return;
   }
-  list.children[at].setAttribute("aria-selected", "true");
-  list.children[at].scrollIntoView({ block: "nearest" });
+  const chosen = list.children[at], top = chosen.offsetTop - list.offsetTop - list.clientTop;
+  chosen.setAttribute("aria-selected", "true");
+  const hidden = top < list.scrollTop || top + chosen.offsetHeight > list.scrollTop + list.clientHeight;
+  if (hidden) list.scrollTop = top;  // the list alone: the page itself opens at its beginning
   const row = found[at];
   element("p", `round ${row.round}, domain ${row.domain}, teacher ${row.teacher}, ended ${row.ended}, ${state(row)}; `
     + `filter score ${row.filter_score ?? "–"}, threshold ${row.threshold ?? "–"}`, shown);

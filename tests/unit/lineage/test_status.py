@@ -43,7 +43,7 @@ def test_everything_is_told(root: Path) -> None:
     lines = "\n".join(status_lines(found))
     assert f"runs     {root}/runs" in lines
     assert "run      here: stopped, round 0 of" in lines
-    assert "recorded 1 runs, not here: there" in lines
+    assert "recorded 1 run(s), not here: there" in lines
     assert "student  support: version 2 of run there, round 5, since 2026-11-27T08:00" in lines
     assert "retrained support" in lines
 

@@ -165,6 +165,21 @@ def test_every_control(page: Page, run: Run) -> None:
     expect(page.locator("#shown")).to_have_text("no trajectory is like that")
 
 
+def test_the_page_opens_at_its_beginning_and_the_list_follows_the_keys(page: Page) -> None:
+    """Choosing the first trajectory scrolled the whole page down to it."""
+    page.set_viewport_size({"width": 1200, "height": 300})
+    page.reload()
+    expect(page.locator("#shown .token")).to_have_count(LENGTHS[0])
+    assert page.evaluate("scrollY") == 0
+    page.add_style_tag(content="#list { height: 4rem }")
+    for key in "jjj":
+        page.keyboard.press(key)
+    inside = "li => li.getBoundingClientRect().top >= li.parentElement.getBoundingClientRect().top"
+    assert page.locator("#list li[aria-selected=true]").evaluate(inside)
+    assert page.evaluate("list.scrollTop") > 0
+    assert page.evaluate("scrollY") == 0
+
+
 def test_one_prompt_in_all_rounds(page: Page, run: Run) -> None:
     """The prompt of the trajectory that is shown, whatever the round; here three of the four have it."""
     page.locator("select[name=chosen]").select_option("dropped: filter")
