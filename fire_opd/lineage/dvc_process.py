@@ -11,15 +11,16 @@ import logging
 import os
 import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from fire_opd.errors import LineageError, StoreError, StoreUnreachable
+from fire_opd.errors import StoreUnreachable
 from fire_opd.lineage.cache import index_outputs
 from fire_opd.lineage.catalogue import write_record
-from fire_opd.lineage.dvc_settings import REMOTE
 from fire_opd.lineage.inputs import INPUTS_FILE, keep_inputs, read_inputs
-from fire_opd.lineage.objects import LOCK_FILE, cache_file, cached, outputs, replace_object, stored
+from fire_opd.lineage.objects import LOCK_FILE, cached, outputs, push_object, stored
 from fire_opd.lineage.ownership import check_owner, intend
 from fire_opd.lineage.removal import await_removal, using_cache
 from fire_opd.lineage.workspace import commit
@@ -66,7 +67,7 @@ class DvcProcess:
         # The run is held, so whoever is in DVC's table of readers and writers was killed.
         (self.workspace / ".dvc" / "tmp" / "rwlock").unlink(missing_ok=True)
         self._repo = Repo(str(self.workspace))
-        self._checked: set[str] = set()  # directories whose objects arrived
+        self._pushed: set[str] = set()  # outputs whose objects arrived
         self._recorded: set[str] = set()  # those that a record of this process names
 
     def record(self, rounds: Sequence[int], complete: bool) -> dict[str, Any]:
@@ -75,7 +76,7 @@ class DvcProcess:
         Raises:
             StoreUnreachable: the store cannot be reached; all is committed on this machine, and the next call goes on.
         """
-        begun, indexed = time.monotonic(), set(self._checked)
+        begun, indexed = time.monotonic(), set(self._pushed)
         names = [name for number in rounds for name in stage_names(self.run, number)]
         if complete:
             write_report(self.run)
@@ -136,31 +137,23 @@ class DvcProcess:
             keep_inputs(store, self.run.spec, inputs, state_folder() / "model-digests.json")
 
     def _push(self) -> None:
-        """Push all that `dvc.lock` names, and look whether it arrived whole."""
-        from botocore.exceptions import BotoCoreError
-        from dvc.exceptions import DvcException
+        """Bring into the store what `dvc.lock` names, files before the directories that list them.
 
-        try:
-            self._repo.push(remote=REMOTE, jobs=_PUSH_JOBS)
-        except (DvcException, BotoCoreError, OSError) as error:
-            cause = error.__cause__ or error
-            raise StoreUnreachable(f"push to {open_store().url('dvc')}: {type(cause).__name__}: {cause}") from error
-        self._check()
-
-    def _check(self) -> None:
-        """Sizes and checksums of the pushed objects, once in the life of this process; a bad one is replaced."""
+        As `dvc push`, which would compare all rounds each time; here each output is looked at once in the life of this
+        process, and every object by its checksum.
+        """
         local, remote = cached(), stored()
-        for output in outputs(self.workspace / LOCK_FILE):
-            if output.md5 not in self._checked:
-                for md5 in local.names(output):
-                    try:
-                        remote.check(md5, cache_file(md5))
-                    except StoreUnreachable:
-                        raise  # says nothing about the object
-                    except (LineageError, StoreError):
-                        replace_object(remote, local, md5)
-                        remote.check(md5, cache_file(md5))
-                self._checked.add(output.md5)
+        new = [output for output in outputs(self.workspace / LOCK_FILE) if output.md5 not in self._pushed]
+        names = {md5 for output in new for md5 in local.names(output)}
+        directories = {md5 for md5 in names if md5.endswith(".dir")}
+        try:
+            with ThreadPoolExecutor(_PUSH_JOBS) as pool:
+                for part in (names - directories, directories):
+                    for _ in pool.map(partial(push_object, remote), sorted(part)):
+                        pass  # the first error is raised here
+        except OSError as error:  # a folder that is full, read-only or not mounted
+            raise StoreUnreachable(f"push to {remote.store.url('dvc')}: {type(error).__name__}: {error}") from error
+        self._pushed |= {output.md5 for output in new}
 
 
 def main() -> None:

@@ -25,7 +25,6 @@ from fire_opd.storage.names import relative
 LOCK_FILE = "dvc.lock"
 _Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the plain one takes a second for 20 rounds
 REMOTE_FOLDER = "dvc"
-_PART = 50 << 20  # bytes, as s3fs uploads
 _MD5 = re.compile(r"[0-9a-f]{32}(\.dir)?")
 
 
@@ -150,24 +149,6 @@ class Objects:
         """
         return self.store.stat(self.key(md5)).size
 
-    def check(self, md5: str, file: Path) -> None:
-        """Check that an object is what was uploaded from `file`, by the checksum that the store gives, or its bytes.
-
-        S3's ETag is an MD5 of the file or of its parts, but not where a key service encrypts (SSE-KMS), or other parts
-        were chosen: such an object is read back.
-
-        Raises:
-            LineageError: it is another; StoreError: it is missing.
-        """
-        found, name = self.store.stat(self.key(md5)), md5.removesuffix(".dir")
-        tag = found.version.strip('"')
-        if found.size == file.stat().st_size:
-            if isinstance(self.store, LocalStore) or tag == name or ("-" in tag and tag == _parts_tag(file, name)):
-                return
-            if self.whole(md5):
-                return
-        raise LineageError(f"{self.url(md5)}: not what was uploaded")
-
     def names(self, output: LockedOutput) -> list[str]:
         """MD5s of all objects of an output."""
         return [output.md5, *(self.files(output.md5).values() if output.is_stage else ())]
@@ -220,16 +201,6 @@ class Objects:
         return data
 
 
-def _parts_tag(file: Path, md5: str) -> str:
-    """The ETag of a file that s3fs uploads in parts; empty when the file itself is not what its name says."""
-    whole, parts = hashlib.md5(), []
-    with file.open("rb") as opened:
-        while block := opened.read(_PART):
-            whole.update(block)
-            parts.append(hashlib.md5(block).digest())
-    return f"{hashlib.md5(b''.join(parts)).hexdigest()}-{len(parts)}" if whole.hexdigest() == md5 else ""
-
-
 def cached() -> Objects:
     """The objects on this machine."""
     return Objects(local_cache(), remote=False)
@@ -248,7 +219,20 @@ def replace_object(objects: Objects, spare: Objects, md5: str) -> bool:
         objects.store.upload(spare.store.root / spare.key(md5), objects.key(md5))
     else:
         bring_object(spare, md5, again=True)
-    return objects.whole(md5)
+    return True
+
+
+def push_object(objects: Objects, md5: str) -> None:
+    """Upload an object from the cache on this machine, unless it is there already, whole.
+
+    Raises:
+        LineageError: it is whole neither here nor there; StoreUnreachable: the store cannot be reached.
+    """
+    file = cache_file(md5)
+    if file.is_file() and objects.store.holds(objects.key(md5), file):
+        return
+    if not (replace_object(objects, cached(), md5) or objects.whole(md5)):
+        raise LineageError(f"{file}: missing or altered, and {objects.url(md5)} too; `fire-opd verify` says what it is")
 
 
 def bring_object(objects: Objects, md5: str, *, again: bool = False) -> Path:

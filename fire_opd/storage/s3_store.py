@@ -1,7 +1,10 @@
 """A store that is an S3 prefix, whose endpoint and credentials botocore finds in the environment."""
 
+import base64
+import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import cached_property
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -11,6 +14,7 @@ from fire_opd.errors import StoreError, StoreUnreachable
 from fire_opd.storage.store import Item, as_bytes, as_object
 
 _SETTINGS = {"connect_timeout": 10, "read_timeout": 60, "retries": {"max_attempts": 5, "mode": "standard"}}
+_PART = 50 << 20  # bytes; files of this size and above are uploaded in parts
 
 
 class S3Store:
@@ -52,12 +56,31 @@ class S3Store:
         return True
 
     def upload(self, file: Path, key: str) -> None:
-        """As in `Store`."""
+        """As in `Store`, by S3's own SHA-256: it refuses a part that arrives as another, and keeps the checksum."""
+        from boto3.s3.transfer import TransferConfig
+
+        parts = TransferConfig(multipart_threshold=_PART, multipart_chunksize=_PART)
+        bucket, name, _ = self._files.split_path(self.url(key))
         with _reaching(self.url(key), writing=True):
-            self._files.put_file(str(file), self.url(key))
-            size = self._info(key)["size"]
-        if size != file.stat().st_size:
-            raise StoreError(f"{self.url(key)}: has {size} bytes after the upload of {file}; upload it again")
+            checksum = {"ChecksumAlgorithm": "SHA256"}
+            self._uploads.upload_file(str(file), bucket, name, ExtraArgs=checksum, Config=parts)
+        if not self.holds(key, file):
+            raise StoreError(f"{self.url(key)}: is not what {file} is after the upload; upload it again")
+
+    def holds(self, key: str, file: Path) -> bool:
+        """As in `Store`, by S3's SHA-256; what was uploaded without one is read back."""
+        bucket, name, _ = self._files.split_path(self.url(key))
+        try:
+            with _reaching(self.url(key)):
+                found = self._files.call_s3("head_object", Bucket=bucket, Key=name, ChecksumMode="ENABLED")
+        except FileNotFoundError:
+            return False
+        if found["ContentLength"] != file.stat().st_size:
+            return False
+        if checksum := found.get("ChecksumSHA256"):
+            return bool(checksum.partition("-")[0] == _checksum(file))  # after the dash is the number of parts
+        with self.open(key) as stored, file.open("rb") as local:
+            return all(block == local.read(len(block)) for block in iter(lambda: stored.read(1 << 20), b""))
 
     @contextmanager
     def open(self, key: str) -> Iterator[BinaryIO]:
@@ -87,6 +110,14 @@ class S3Store:
         start = len(self.root.removeprefix("s3://")) + 1
         return [_item(path[start:], info) for path, info in sorted(found.items())]
 
+    @cached_property
+    def _uploads(self) -> Any:
+        """boto3's client: its uploads in parts carry a checksum of each, which s3fs's do not."""
+        import boto3
+        from botocore.config import Config
+
+        return boto3.session.Session().client("s3", config=Config(**_SETTINGS))
+
     def _info(self, key: str) -> dict[str, Any]:
         info: dict[str, Any] = self._files.info(self.url(key), refresh=True)
         return info
@@ -111,6 +142,17 @@ def _must_exist(url: str) -> Iterator[None]:
         yield
     except FileNotFoundError as error:
         raise StoreError(f"{url}: not in the store") from error
+
+
+def _checksum(file: Path) -> str:
+    """SHA-256 as S3 has it of what `upload` sends: of the whole file, or of the digests of its parts."""
+    with file.open("rb") as opened:
+        if file.stat().st_size < _PART:
+            digest = hashlib.file_digest(opened, "sha256")
+        else:
+            parts = iter(lambda: opened.read(_PART), b"")
+            digest = hashlib.sha256(b"".join(hashlib.sha256(part).digest() for part in parts))
+    return base64.b64encode(digest.digest()).decode()
 
 
 def _item(key: str, info: dict[str, Any]) -> Item:

@@ -40,7 +40,12 @@ class Store(Protocol):
         ...
 
     def upload(self, file: Path, key: str) -> None:
-        """Copy a file into the store; the copy's size is checked."""
+        """Copy a file into the store, and look whether it arrived whole."""
+        ...
+
+    def holds(self, key: str, file: Path) -> bool:
+        """Whether the content of `file` is at `key`, as far as the store can tell without sending it (a folder: its
+        size; S3: its SHA-256)."""
         ...
 
     def open(self, key: str) -> AbstractContextManager[BinaryIO]:
