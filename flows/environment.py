@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 HEARTBEAT_SECONDS = 30
+TAG = "fire-opd"  # of every flow run and deployment of ours: a server may be shared
 _LOOPBACK = ("127.0.0.1", "localhost")
 
 

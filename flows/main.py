@@ -19,6 +19,7 @@ from fire_opd.report import print_report
 from fire_opd.runtime.signals import catch_stop
 from fire_opd.storage import Run
 from fire_opd.study import PAGE, Study, is_study
+from flows.environment import TAG
 from flows.failure import in_one_line, quiet_console
 from flows.password import password_file
 from flows.server import is_private, prefect_api, private_home
@@ -71,15 +72,19 @@ def main(folder: Path) -> int:
 
 def _drive(job: Run | Study, begun: Any) -> None:
     """Run the flow and print what came of it. Prefect is imported only now: it reads its environment when it is."""
+    from prefect import tags
+
     from flows.distill import distill
     from flows.study import study
 
     quiet_console()
     if isinstance(job, Study):
-        study.with_options(on_running=[begun])(study=str(job.folder))
+        with tags(TAG):
+            study.with_options(on_running=[begun])(study=str(job.folder))
         print((job.folder / PAGE).read_text())
     else:
-        distill.with_options(on_running=[begun])(run=str(job.folder))
+        with tags(TAG):
+            distill.with_options(on_running=[begun])(run=str(job.folder))
         print_report(job)
 
 

@@ -5,7 +5,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from prefect import flow
+from prefect import flow, tags
 from prefect.artifacts import create_markdown_artifact
 from prefect.logging import get_run_logger
 from prefect.runtime import flow_run
@@ -14,6 +14,7 @@ from fire_opd.errors import FireOpdError, RunError
 from fire_opd.storage import runs_folder
 from fire_opd.study import PAGE, PICTURE, Study, read_study, start_arm, write_study
 from flows.distill import distill
+from flows.environment import TAG
 
 
 def _name() -> str:
@@ -63,7 +64,8 @@ def _run_arms(study: Study) -> dict[str, str]:
         label = f"run {place} of {len(study.arms)}: {arm.name}, seed {arm.seed}"
         log.info("%s: %s", label, runs_folder() / arm.run)
         try:
-            distill(run=str(start_arm(arm, log.info).folder))
+            with tags(TAG):
+                distill(run=str(start_arm(arm, log.info).folder))
             figures = study.finish(arm)
             log.info("%s: %s %.4g, then %.4g", label, figures["figure"], figures["before"], figures["after"])
         except FireOpdError as error:

@@ -3,6 +3,7 @@
 What a person changed on the pages (schedules, default parameters, limits) is kept.
 """
 
+import os
 import platform
 import shutil
 import subprocess
@@ -14,6 +15,7 @@ from prefect import Flow
 from prefect.automations import Automation
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import ConcurrencyLimitConfig, ConcurrencyLimitStrategy, StateType
+from prefect.client.schemas.responses import DeploymentResponse
 from prefect.deployments.runner import RunnerDeployment
 from prefect.events import EventTrigger
 from prefect.events.actions import ChangeFlowRunState, RunDeployment
@@ -22,9 +24,10 @@ from prefect.exceptions import ObjectNotFound
 from prefect.schedules import Interval
 from prefect.types.entrypoint import EntrypointType
 
+from fire_opd.errors import RunError
 from flows.distill import distill
 from flows.doctor import doctor
-from flows.environment import HEARTBEAT_SECONDS
+from flows.environment import HEARTBEAT_SECONDS, TAG
 from flows.evaluate import evaluate
 from flows.events import PUBLISHED
 from flows.retrain import retrain
@@ -81,20 +84,25 @@ def register() -> dict[str, UUID]:
 def _deployment(flow: Flow[..., Any], description: str, settings: dict[str, Any]) -> RunnerDeployment:
     known, entrypoint = _known(flow.name), EntrypointType.MODULE_PATH
     first = {} if known else settings
-    made = flow.to_deployment(flow.name, description=description, entrypoint_type=entrypoint, **first)
+    tags = sorted({TAG, *(known.tags if known else ())})
+    made = flow.to_deployment(flow.name, description=description, entrypoint_type=entrypoint, tags=tags, **first)
     assert isinstance(made, RunnerDeployment)
+    if known and known.entrypoint != made.entrypoint:
+        raise RunError(
+            f"{os.environ['PREFECT_API_URL']}: has a deployment {flow.name}/{flow.name} that is not of fire-opd (it "
+            f"runs {known.entrypoint}) and would be replaced; rename it there, or use a server of your own"
+        )
     if known:  # an update sends what is set
         made.model_fields_set.difference_update(_KEPT)
     return made
 
 
-def _known(name: str) -> bool:
+def _known(name: str) -> DeploymentResponse | None:
     with get_client(sync_client=True) as client:
         try:
-            client.read_deployment_by_name(f"{name}/{name}")
+            return client.read_deployment_by_name(f"{name}/{name}")
         except ObjectNotFound:
-            return False
-    return True
+            return None
 
 
 def _devices() -> list[str]:
@@ -128,10 +136,7 @@ def _automations(retrain: UUID) -> list[AutomationCore]:
                 after={"prefect.flow-run.heartbeat"},
                 expect={f"prefect.flow-run.{state}" for state in runs},
                 match={"prefect.resource.id": "prefect.flow-run.*"},
-                match_related={
-                    "prefect.resource.role": "flow",
-                    "prefect.resource.name": [f.name for f, *_ in _DEPLOYMENTS],
-                },
+                match_related={"prefect.resource.role": "tag", "prefect.resource.id": f"prefect.tag.{TAG}"},
                 for_each={"prefect.resource.id"},
                 posture=Posture.Proactive,
                 threshold=1,

@@ -32,7 +32,9 @@ def stable(item: Any) -> Any:
 
 def register(system: System) -> None:
     code = "from infra.environment import prepare; prepare(); from infra.register import register; register()"
-    subprocess.run([sys.executable, "-c", code], env=system.env, check=True, timeout=120)
+    subprocess.run(
+        [sys.executable, "-c", code], env=system.env, check=True, timeout=120, capture_output=True, text=True
+    )
 
 
 def test_registering_again_changes_nothing(system: System) -> None:
@@ -48,8 +50,8 @@ def test_only_our_flows_are_shown_as_crashed(system: System) -> None:
     """Another team's flows may share the server; and no interval that a shell asks for outlasts the window."""
     [heartbeat] = [a for a in system.post("/automations/filter") if "heartbeat" in a["name"]]
     related = heartbeat["trigger"]["match_related"]
-    [names] = [found["prefect.resource.name"] for found in (related if isinstance(related, list) else [related])]
-    assert set(names) == {deployment["name"] for deployment in system.post("/deployments/filter")}
+    [tag] = [found["prefect.resource.id"] for found in (related if isinstance(related, list) else [related])]
+    assert {f"prefect.tag.{t}" for d in system.post("/deployments/filter") for t in d["tags"]} == {tag}
     code = (
         "from infra.environment import prepare; prepare(); from prefect.settings import get_current_settings\n"
         "print(get_current_settings().flows.heartbeat_frequency)"
@@ -59,6 +61,23 @@ def test_only_our_flows_are_shown_as_crashed(system: System) -> None:
         [sys.executable, "-c", code], env=env, check=True, timeout=120, capture_output=True, text=True
     )
     assert heartbeat["trigger"]["within"] >= 10 * int(done.stdout)
+
+
+def test_a_deployment_of_another_team_is_not_replaced(system: System) -> None:
+    ours = system.deployment("evaluate")
+    path = f"/deployments/{ours['id']}"
+    system.patch(path, entrypoint="their.code.evaluate", tags=["theirs"])
+    try:
+        before = registered(system)
+        with pytest.raises(subprocess.CalledProcessError) as refused:
+            register(system)
+        assert (
+            "a deployment evaluate/evaluate that is not of fire-opd (it runs their.code.evaluate)"
+            in refused.value.stderr
+        )
+        assert registered(system) == before
+    finally:
+        system.patch(path, entrypoint=ours["entrypoint"], tags=ours["tags"])
 
 
 def test_what_a_person_changed_stays(system: System) -> None:

@@ -12,11 +12,13 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import httpx
 import psutil
 import pytest
 
 from fire_opd.runtime.ledger import read_attempts
 from fire_opd.storage import Run
+from flows.environment import TAG
 from tests.conftest import Assets, begin, digests, drive, project_processes
 
 Start = Callable[[Run], "subprocess.Popen[str]"]
@@ -62,6 +64,9 @@ def test_a_finished_run_is_a_no_op(undisturbed: Run, prefect_api: str) -> None:
     assert drive(undisturbed.folder, prefect_api).returncode == 0
     assert times() == before  # no stage was made and no engine was started
     assert not project_processes(undisturbed.folder)
+    login = tuple(os.environ["PREFECT_API_AUTH_STRING"].split(":"))
+    flow_runs = httpx.post(f"{prefect_api}/flow_runs/filter", json={}, auth=login).json()
+    assert {tag for flow_run in flow_runs for tag in flow_run["tags"]} == {TAG}  # by which a shared server tells them
 
 
 @pytest.mark.timeout(900)
