@@ -4,6 +4,9 @@ import gzip
 import hashlib
 import json
 import os
+import re
+import subprocess
+import sys
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
@@ -152,7 +155,7 @@ def _rollouts(folder: Path) -> bytes:
 KINDS = [prompt_set, json_set, spec, override, manifest, record, directory_object, lock, rollouts]
 
 
-def _fuzz(kind: Callable[[Path, st.DataObject], None], folder: Path) -> Callable[..., None]:
+def fuzz(kind: Callable[[Path, st.DataObject], None], folder: Path) -> Callable[..., None]:
     """One example: everything it may write to is below `folder/in`; what stands beside it must stay as it is."""
 
     def example(data: st.DataObject) -> None:
@@ -170,14 +173,26 @@ def _fuzz(kind: Callable[[Path, st.DataObject], None], folder: Path) -> Callable
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
 def test_a_value_or_an_error_of_ours(kind: Callable[[Path, st.DataObject], None], tmp_path: Path) -> None:
-    FEW(given(data=st.data())(_fuzz(kind, tmp_path)))()
+    FEW(given(data=st.data())(fuzz(kind, tmp_path)))()
 
 
 @pytest.mark.full
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
 def test_a_value_or_an_error_of_ours_many_times(kind: Callable[[Path, st.DataObject], None], tmp_path: Path) -> None:
-    MANY(given(data=st.data())(_fuzz(kind, tmp_path)))()
+    MANY(given(data=st.data())(fuzz(kind, tmp_path)))()
+
+
+@pytest.mark.full
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
+def test_a_value_or_an_error_of_ours_guided_by_coverage(
+    kind: Callable[[Path, st.DataObject], None], tmp_path: Path
+) -> None:
+    command = [sys.executable, "-m", "tests.unit.fuzz.guided", kind.__name__, str(tmp_path), "-max_total_time=60"]
+    done = subprocess.run([*command, "-timeout=30", "-rss_limit_mb=4096"], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
+    assert re.search(r"Done \d+ runs", done.stderr)
 
 
 def bomb() -> str:
