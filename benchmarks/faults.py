@@ -238,6 +238,17 @@ ROWS = [
     ),
     Fault(
         LEAKS,
+        "12 Prompt sets, specs, manifests, records, directory objects and Parquet from strangers",
+        "bounded time and memory, an error of ours, and nothing is written elsewhere",
+        (
+            "unit/fuzz/test_files.py::test_a_value_or_an_error_of_ours",
+            "unit/fuzz/test_files.py::test_a_value_or_an_error_of_ours_many_times",
+            "unit/fuzz/test_files.py::test_a_value_or_an_error_of_ours_guided_by_coverage",
+            "unit/fuzz/test_files.py::test_yaml_that_means_harm",
+        ),
+    ),
+    Fault(
+        LEAKS,
         "13 Names in shells and configuration; hub revisions that move",
         "only a commit pins a hub id; teachers' names have no shell in them; DVC's own format quotes paths",
         (
@@ -283,13 +294,18 @@ ROWS = [
             "flows/test_turns.py::test_two_runs_share_the_machine_while_the_server_restarts",
             "flows/test_stops.py::test_a_run_whose_runner_died_too_is_shown_as_crashed",
             "flows/test_registration.py::test_only_our_flows_are_shown_as_crashed",
+            "flows/test_registration.py::test_a_deployment_of_another_team_is_not_replaced",
         ),
     ),
     Fault(
         STUCK,
         "17 Buckets with SSE-KMS, whose ETag is no MD5, and uploads in parts",
-        "the ETag of the file or of its parts; what has neither is read back once",
-        ("unit/lineage/test_objects.py::test_a_push_is_checked",),
+        "S3's own SHA-256 of the file or of its parts; what was uploaded without one is read back once",
+        (
+            "unit/lineage/test_objects.py::test_an_upload_has_s3s_own_checksum",
+            "unit/lineage/test_objects.py::test_what_is_there_is_checked",
+            "unit/lineage/test_objects.py::test_what_rotted_here_is_not_pushed",
+        ),
     ),
     Fault(
         STUCK,
