@@ -1,7 +1,8 @@
 """The stages of a run: their names, order, inputs, outputs, and the spec fields that decide their result.
 
 This table is the contract between the flow, the command line and dvc.yaml. A stage reads directories and writes
-directories; nothing else passes between stages. `{n}` is the round, `{m}` the round before it, `{teacher}` a teacher.
+directories; nothing else passes between stages. `{n}` is the round, `{m}` the round before it, `{s}` the round whose
+student samples it (`{m}`, but with `rounds.staleness`), `{teacher}` a teacher.
 """
 
 from dataclasses import dataclass, replace
@@ -94,7 +95,7 @@ ROLLOUT = Stage(
         *("seed", "rounds.rollouts", "sampling.n", "sampling.temperature", "sampling.top_p", *_SAMPLED),
         *("student.dtype", "rounds.chunk"),  # not sampling.truncated and looping, which selection reads
     ),
-    (Output("rollouts", "rounds/{n}/rollouts", ("prompts", "rounds/{m}/checkpoint")),),
+    (Output("rollouts", "rounds/{n}/rollouts", ("prompts", "rounds/{s}/checkpoint")),),
 )
 DISTRIBUTION = Output("distribution", "scratch/{n}/distribution", ("rounds/{n}/rollouts", "model:*"))
 _SCORED = (
@@ -106,7 +107,7 @@ SCORE = Stage(
     "scorer",
     3,
     (*_SCORED, "score_columns", "grading", "rounds.chunk"),
-    (Output("scores", "rounds/{n}/scores", ("prompts", "rounds/{n}/rollouts", "rounds/{m}/checkpoint", "model:*")),),
+    (Output("scores", "rounds/{n}/scores", ("prompts", "rounds/{n}/rollouts", "rounds/{s}/checkpoint", "model:*")),),
     (DISTRIBUTION,),
 )
 SELECT = Stage(
@@ -184,7 +185,8 @@ class Job:
 
     def directory(self, relative: str) -> Path:
         """A directory of the table above, for this job."""
-        return self.run.path(relative.format(n=self.round, m=self.round - 1, teacher=self.teacher))
+        student = self.run.spec.rounds.student_of(self.round)
+        return self.run.path(relative.format(n=self.round, m=self.round - 1, s=student, teacher=self.teacher))
 
     @property
     def chunks(self) -> "list[Job]":
@@ -270,5 +272,6 @@ class Job:
             if name == "{teacher}":
                 models = {self.teacher: spec.teachers[self.teacher]}
             return [(f"model:{key}", model_digest(model, self.run.cache)) for key, model in models.items()]
-        directory = self.directory(source)
-        return [(source, directory_digest(directory))]
+        digest = directory_digest(self.directory(source))
+        # Without staleness the two are the same, and manifests from before there was any say `{m}`.
+        return [(source if spec.rounds.staleness else source.replace("{s}", "{m}"), digest)]

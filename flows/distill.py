@@ -1,5 +1,6 @@
 """The main job: prompts in, a better student out."""
 
+from collections.abc import Callable
 from contextlib import closing
 from typing import Any
 
@@ -7,6 +8,7 @@ from prefect import flow
 from prefect.logging import get_run_logger
 from prefect.runtime import flow_run
 
+from fire_opd.engines.crew import Crew
 from fire_opd.lineage.queue import queue_of
 from fire_opd.loggers import Loggers
 from fire_opd.report import round_line, write_report
@@ -50,32 +52,21 @@ def distil(run: Run, board: Board) -> dict[str, Any]:
     """
     log = get_run_logger()
     with run.held(), queue_of(run, log.info, log.warning) as queue, closing(Loggers(run, log.warning)) as loggers:
+
+        def done(round: int) -> None:
+            """A round is complete: it is shown, and recorded beside the next one."""
+            log.info(round_line(run, round))
+            board.show_round(round, queue.up_to)
+            loggers.log_round(round)
+            queue.add(round)
+
         with crew_of(run) as crew:
             prepare(crew)
             for teacher in run.spec.teachers:
                 baseline(crew, teacher=teacher)  # before the others take their share of the device
             crew.start("trainer", "sampler", "scorer", "local")
             init(crew)
-            evaluate(crew, 0)
-            if not run.spec.evaluation.graded:
-                appraise(crew, 0)
-            log.info(round_line(run, 0))
-            board.show_round(0, queue.up_to)
-            loggers.log_round(0)
-            queue.add(0)
-            for n in range(1, run.spec.rounds.count + 1):
-                rollout(crew, n)
-                score(crew, n)
-                select(crew, n)
-                train(crew, n)
-                evaluate(crew, n)
-                if not run.spec.evaluation.graded:
-                    appraise(crew, n)
-                log.info(round_line(run, n))
-                board.show_round(n, queue.up_to)
-                loggers.log_round(n)
-                queue.add(n)
-                crew.end_round()
+            (_a_round_ahead if run.spec.rounds.staleness else _in_turn)(crew, done)
         summary = write_report(run)
         try_page(run, log.warning)
         try:
@@ -83,3 +74,50 @@ def distil(run: Run, board: Board) -> dict[str, Any]:
         finally:
             board.show_recorded(queue.up_to)
     return summary
+
+
+def _in_turn(crew: Crew, done: Callable[[int], None]) -> None:
+    """Each round is sampled and scored by the student that the round before made."""
+    _judge(crew, 0)
+    done(0)
+    for n in range(1, crew.run.spec.rounds.count + 1):
+        _sample(crew, n)
+        train(crew, n)
+        _judge(crew, n)
+        done(n)
+        crew.end_round()
+
+
+def _a_round_ahead(crew: Crew, done: Callable[[int], None]) -> None:
+    """While round n is trained, the student before it is evaluated, and samples round n + 1."""
+    last = crew.run.spec.rounds.count
+    _sample(crew, 1)
+    for n in range(1, last + 1):
+        training = train.submit(crew, n)
+        try:
+            _judge(crew, n - 1)
+            done(n - 1)
+            if n < last:
+                _sample(crew, n + 1)
+        except BaseException:  # also a stop of this process, which must not wait for the trainer
+            crew.close()
+            training.wait()
+            raise
+        training.result()
+        crew.end_round()
+    _judge(crew, last)
+    done(last)
+
+
+def _sample(crew: Crew, round: int) -> None:
+    """All of a round that its training needs."""
+    rollout(crew, round)
+    score(crew, round)
+    select(crew, round)
+
+
+def _judge(crew: Crew, round: int) -> None:
+    """How good the student of a round is."""
+    evaluate(crew, round)
+    if not crew.run.spec.evaluation.graded:
+        appraise(crew, round)

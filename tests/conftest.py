@@ -221,9 +221,9 @@ def undisturbed(assets: Assets, prefect_api: str, tmp_path_factory: pytest.TempP
     return run
 
 
-def begin(folder: Path, finished: Run) -> Run:
-    """A run with the spec of one that is finished, and its prompts and baselines: it goes on with round 0."""
-    run = Run.create(folder, finished.spec)
+def begin(folder: Path, finished: Run, spec: RunSpec | None = None) -> Run:
+    """A run with the prompts and baselines of one that is finished, and its spec or another: round 0 is next."""
+    run = Run.create(folder, spec or finished.spec)
     for part in ("prompts", "baseline"):
         shutil.copytree(finished.path(part), run.path(part))
     return run

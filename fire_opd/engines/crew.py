@@ -1,15 +1,17 @@
 """The crew of a run: its engines as child processes, started when needed, kept while the placement says so."""
 
 import shutil
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from threading import Lock
 from types import TracebackType
 from typing import Any, Protocol, Self
 
 from fire_opd.engines.memory import explained
 from fire_opd.engines.pool import share_out
 from fire_opd.engines.spawn import DEVICELESS, Seat, place_of, spawn
-from fire_opd.errors import FireOpdError
+from fire_opd.errors import FireOpdError, RunError
 from fire_opd.evaluation.reading import reading_warning
 from fire_opd.rules import judge
 from fire_opd.runtime.ledger import recorded
@@ -60,7 +62,10 @@ class Cache(Protocol):
 
 
 class Crew:
-    """Runs jobs of one run. Engines that stay live until `close()`; a dead one is replaced at the next job."""
+    """Runs jobs of one run. Engines that stay live until `close()`; a dead one is replaced at the next job.
+
+    Two threads may run jobs side by side; an engine that both want takes one job after the other.
+    """
 
     def __init__(
         self,
@@ -77,6 +82,9 @@ class Crew:
         self._resident = resident
         self._log = log
         self._engines: dict[Seat, EngineProcess] = {}
+        self._seated = defaultdict[Seat, Lock](Lock)  # of each engine: it does one thing at a time
+        self._changing = Lock()  # of what follows, and of who is live
+        self._closed = False
         self._waited = 0.0  # seconds for the devices, not yet in the ledger
 
     def __enter__(self) -> Self:
@@ -98,8 +106,8 @@ class Crew:
             return
         self._hold()
         for seat in [seat for role in roles for seat in self._seats(role)]:
-            if self._resident and self._mode(seat.role) == "resident" and seat not in self._engines:
-                self._engines[seat] = spawn(self.run, seat)
+            if self._resident and self._mode(seat.role) == "resident":
+                self._live(seat)
 
     def perform(self, stage: str, round: int = 0, teacher: str = "", tick: Tick = no_tick) -> dict[str, Any]:
         """Bring one job up to date and return its metrics; what it cost goes to the ledger.
@@ -121,7 +129,8 @@ class Crew:
             if job.stage.role not in DEVICELESS:
                 self._hold()
             with recorded(file, devices=devices, price_per_hour=placement.gpu_price_per_hour) as attempt:
-                attempt["waited"], self._waited = self._waited, 0.0
+                with self._changing:
+                    attempt["waited"], self._waited = self._waited, 0.0
                 self._supply(job, tick)
                 attempt |= self._delegate(job, tick)
         self._retire(job)
@@ -139,13 +148,30 @@ class Crew:
         self._end([seat for seat in self._engines if seat.role not in DEVICELESS and self._mode(seat.role) != "sleep"])
 
     def close(self) -> None:
-        """End all engines and give up the devices; returns when no process of theirs is left."""
+        """End all engines and give up the devices; returns when no process of theirs is left.
+
+        A job of another thread ends with its engine, and none begins any more.
+        """
+        with self._changing:
+            self._closed = True
         while self._engines:
             self._engines.popitem()[1].close()
         self._lease.release()
 
     def _hold(self) -> None:
-        self._waited += self._lease.hold(self.give_back)
+        with self._changing:
+            if self._closed:
+                raise RunError("the run was stopped")
+            self._waited += self._lease.hold(self.give_back)
+
+    def _live(self, seat: Seat) -> EngineProcess:
+        """The engine of a seat, started where it is not live."""
+        with self._changing:
+            if self._closed:
+                raise RunError("the run was stopped")
+            if seat not in self._engines:
+                self._engines[seat] = spawn(self.run, seat)
+            return self._engines[seat]
 
     def _delegate(self, job: Job, tick: Tick) -> dict[str, Any]:
         """Let engines do a job: replicas make its chunks, the first engine the rest, or all of it where it is alone."""
@@ -172,15 +198,14 @@ class Crew:
     def _call(self, seat: Seat, request: dict[str, Any], tick: Tick = no_tick) -> tuple[dict[str, Any], dict[str, Any]]:
         """Let an engine do what is asked, started where it is not live; returns its answer, and what it is."""
         placement = self.run.spec.placement
-        if seat not in self._engines:
-            self._engines[seat] = spawn(self.run, seat)
-        engine = self._engines[seat]
-        try:
-            info = engine.wait_ready(placement.load_deadline)
-            return engine.call(request, placement.tick_deadline, tick), info
-        except FireOpdError as error:  # dead, or what it holds is no longer sure: the next job starts a new one
-            self._end([seat])
-            raise explained(seat.role, error) from error
+        with self._seated[seat]:
+            engine = self._live(seat)
+            try:
+                info = engine.wait_ready(placement.load_deadline)
+                return engine.call(request, placement.tick_deadline, tick), info
+            except FireOpdError as error:  # dead, or what it holds is no longer sure: the next job starts a new one
+                self._end([seat])
+                raise explained(seat.role, error) from error
 
     def _end(self, seats: Sequence[Seat]) -> None:
         for seat in seats:

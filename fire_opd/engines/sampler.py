@@ -62,7 +62,7 @@ class SamplerEngine:
         if job.chunks:
             table = join_tables([chunk.place(output) / "rollouts.parquet" for chunk in job.chunks], ROLLOUT)
         else:
-            self._take(job.directory("rounds/{m}/checkpoint"))
+            self._take(job.directory("rounds/{s}/checkpoint"))
             table = sample_rows(self._sampler, job.run.spec, prompts, job.round, job.rows, tick)
         if job.chunk is None:
             return write_rollouts(table, job.run.spec, prompts, out, job.round)

@@ -44,7 +44,7 @@ class ScorerEngine:
         if job.chunks:
             table = join_tables([chunk.place(output) / "scores.parquet" for chunk in job.chunks], SCORE)
         else:
-            self._take(job.directory("rounds/{m}/checkpoint"))
+            self._take(job.directory("rounds/{s}/checkpoint"))
             kept = job.place(DISTRIBUTION) if job.scratch else None
             table = score_rows(self._scorer, rollouts, job.rows, tick, kept, spec.score_columns)
         if job.chunk is None:

@@ -60,7 +60,7 @@ def _chain(run: Run, directory: Path) -> Iterator[str]:
         if ":" in source or manifest is None:
             continue
         number = manifest.round or 0
-        relative = source.format(n=number, m=number - 1)
+        relative = source.format(n=number, m=number - 1, s=run.spec.rounds.student_of(number))
         path = run.path(relative)
         if (path / MANIFEST).is_file() and directory_digest(path) != digest:
             yield f"{directory / MANIFEST}: was made from another {relative} than the one that is there"

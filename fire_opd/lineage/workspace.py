@@ -48,7 +48,9 @@ def params_of(spec: RunSpec) -> dict[str, Any]:
     return {
         "demo": {},
         "revisions": {name: stage.revision for name, stage in STAGES.items()},
-        "rounds": {str(n): {"previous": n - 1} for n in range(1, spec.rounds.count + 1)},
+        "rounds": {
+            str(n): {"previous": n - 1, "student": spec.rounds.student_of(n)} for n in range(1, spec.rounds.count + 1)
+        },
         "ungraded": {} if spec.evaluation.graded else {str(n): {} for n in range(spec.rounds.count + 1)},
         "spec": spec.model_dump(mode="json"),
     }

@@ -28,7 +28,7 @@ def cosines(run: Run, round: int, batches: Mapping[str, tuple[RunSpec, pa.Table]
         batches: spec and table BATCH by method.
     """
     job, scorer = Job(run, SCORE, round), Scorer(run.spec)
-    scorer.load_student(job.directory("rounds/{m}/checkpoint"), None)
+    scorer.load_student(job.directory("rounds/{s}/checkpoint"), None)
     rollouts, scores = job.directory("rounds/{n}/rollouts"), job.directory("rounds/{n}/scores")
     found: dict[str, float] = {}
     with scratch() as made:

@@ -95,6 +95,11 @@ def _modes(spec: "RunSpec") -> Iterator[str]:
                 f"placement.{role}.mode = sleep moves GPU memory to the host; on a CPU use resident, or cold to free "
                 "memory"
             )
+        if getattr(place, role).mode == "sleep" and spec.rounds.staleness:
+            yield (
+                f"placement.{role}.mode = sleep with rounds.staleness = 1: engines would wake while others work; "
+                "use resident, or staleness 0"
+            )
     models = {"student": spec.student, **{f"teachers.{name}": teacher for name, teacher in spec.teachers.items()}}
     for field, model in models.items():
         if model.attention == "flash_attention_2" and place.device == "cpu":

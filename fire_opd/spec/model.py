@@ -257,6 +257,15 @@ class RoundsSpec(Part):
         description="Rollouts that an engine samples and scores at a time; empty = all. It decides the bytes; "
         "placement.<role>.replicas, among which the chunks are shared out, does not.",
     )
+    staleness: Literal[0, 1] = Field(
+        0,
+        description="1: a round is sampled and scored by the student of one round before, while the newest one is made "
+        "(a round ahead); the ratio in the loss is that of the student that sampled.",
+    )
+
+    def student_of(self, round: int) -> int:
+        """The round whose student samples `round`, and is scored beside the teachers."""
+        return max(round - 1 - self.staleness, 0)
 
     @property
     def chunks(self) -> int:

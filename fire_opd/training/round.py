@@ -41,7 +41,8 @@ def train_round(trainer: Trainer, spec: RunSpec, tables: RoundTables, round: int
         (`entropy`; `clip_fraction`; `k1`, log-prob when sampled minus now; `teacher_k1`, student minus teacher log-prob
         when sampled; `divergence`, what the method compares the whole distributions by, if it does; nat), `lr` of the
         last update, and `by_update` with one entry an update. `first_ratio_error` is
-        |r - 1| in the first update (mean and max): it shows how fresh the scores are.
+        |r - 1| in the first update (mean and max): it shows that scorer and trainer compute the same thing. Where
+        `rounds.staleness` had an older student sample, it shows how far the two are apart: `stale_ratio_error`.
 
     Raises:
         EmptyRoundError: nothing is kept.
@@ -63,7 +64,8 @@ def train_round(trainer: Trainer, spec: RunSpec, tables: RoundTables, round: int
             done += 1
             tick(done, total)
         updates.append(_step(trainer, sums.reduced(trainer), spec))
-    return {"first_update": first_update, **_round_metrics(data, updates), "trained_updates": trainer.updates}
+    metrics = _round_metrics(data, updates, stale=spec.rounds.student_of(round) < round - 1)
+    return {"first_update": first_update, **metrics, "trained_updates": trainer.updates}
 
 
 def untrained(trainer: Trainer) -> dict[str, Any]:
@@ -170,8 +172,8 @@ def _step(trainer: Trainer, sums: _Sums, spec: RunSpec) -> dict[str, float]:
     }
 
 
-def _round_metrics(data: RoundData, updates: list[dict[str, float]]) -> dict[str, Any]:
-    """Figures of the round; those named `first_` are of its first update, where the ratio r should still be 1."""
+def _round_metrics(data: RoundData, updates: list[dict[str, float]], stale: bool) -> dict[str, Any]:
+    """Figures of the round; |r - 1| is of its first update, where the ratio r should still be 1 unless it is stale."""
     series = {name: [update[name] for update in updates] for name in updates[0]}
     tokens = series["tokens"]
     mean = {n: float(np.average(series[n], weights=tokens)) for n in ("entropy", "k1", "clip_fraction", "divergence")}
@@ -185,8 +187,8 @@ def _round_metrics(data: RoundData, updates: list[dict[str, float]]) -> dict[str
         "lr": series["lr"][-1],
         **mean,
         "teacher_k1": float(gap_T.mean()),
-        "first_ratio_error": series["ratio_error"][0],
-        "first_ratio_error_max": series["ratio_error_max"][0],
+        f"{'stale' if stale else 'first'}_ratio_error": series["ratio_error"][0],
+        f"{'stale' if stale else 'first'}_ratio_error_max": series["ratio_error_max"][0],
         "by_update": {
             name: series[name] for name in ("loss", "terms", "grad_norm", "lr", "tokens", "clip_fraction", "k1")
         },

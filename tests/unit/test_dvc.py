@@ -43,7 +43,8 @@ def body(entry: dict[str, Any]) -> dict[str, Any]:
 
 def unrolled(text: str) -> str:
     """A path of stages.py as dvc.yaml writes it."""
-    return "run/" + text.replace("{n}", "${key}").replace("{m}", "${item.previous}").replace("{teacher}", "${key}")
+    names = {"n": "${key}", "m": "${item.previous}", "s": "${item.student}", "teacher": "${key}"}
+    return f"run/{text.format(**names)}"
 
 
 def sources(stage: Stage) -> set[str]:

@@ -1,0 +1,88 @@
+"""A round ahead of the trainer: what overlaps gives the bytes of the same stages, done one after the other."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from fire_opd.engines.crew import Crew
+from fire_opd.runtime.failpoints import VARIABLE
+from fire_opd.runtime.ledger import read_attempts
+from fire_opd.stages import ROUND
+from fire_opd.storage import Run, read_manifest
+from tests.conftest import Assets, begin, digests, drive, project_processes
+
+AHEAD = ("rounds.count=3", "rounds.staleness=1")
+
+
+@pytest.fixture(scope="module")
+def serial(assets: Assets, undisturbed: Run, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """Every stage by itself, in the order of the numbers, as `dvc repro` has it."""
+    run = begin(tmp_path_factory.mktemp("serial") / "run", undisturbed, assets.spec(*AHEAD))
+    with Crew(run) as crew:
+        crew.perform("init")
+        crew.perform("evaluate", 0)
+        for number in (1, 2, 3):
+            for stage in ROUND:
+                crew.perform(stage.name, number)
+    return run
+
+
+def spans(run: Run, stage: str, number: int) -> list[tuple[str, str]]:
+    """Start and end of each attempt, which sort as text."""
+    return [(a["started"], a["ended"]) for a in read_attempts(run.path(f"ledger/{number}/{stage}.json"))]
+
+
+def test_the_student_before_samples(serial: Run) -> None:
+    made = read_manifest(serial.path("rounds/3/rollouts"))
+    assert made is not None
+    assert made.inputs["rounds/{s}/checkpoint"] == digests(serial.folder)["rounds/1/checkpoint"]
+    first, last = (read_manifest(serial.path(f"rounds/{n}/trainer")) for n in (1, 3))
+    assert first is None or "first_ratio_error" in first.metrics  # given up, as always
+    assert last is not None
+    assert 0 < last.metrics["stale_ratio_error"] < 0.5
+    assert "first_ratio_error" not in last.metrics
+
+
+def test_overlapped_rounds_have_the_bytes_of_serial_ones(
+    assets: Assets, undisturbed: Run, serial: Run, prefect_api: str, tmp_path: Path
+) -> None:
+    run = begin(tmp_path / "run", undisturbed, assets.spec(*AHEAD))
+    done = drive(run.folder, prefect_api)
+    assert done.returncode == 0, done.stderr
+    assert digests(run.folder) == digests(serial.folder)
+    [(begun, ended)] = spans(run, "train", 2)
+    assert any(start < ended and begun < end for start, end in spans(run, "rollout", 3)), "nothing overlapped"
+
+
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
+def test_stopped_where_two_stages_are_at_work(
+    assets: Assets, undisturbed: Run, serial: Run, prefect_api: str, tmp_path: Path, how: signal.Signals
+) -> None:
+    run = begin(tmp_path / "run", undisturbed, assets.spec(*AHEAD))
+    marker, state = tmp_path / "trainer hangs", str(tmp_path / "state")
+    env = {
+        **os.environ,
+        "FIRE_OPD_STATE": state,
+        "PREFECT_API_URL": prefect_api,
+        VARIABLE: f"train.begin:stall={marker}",
+    }
+    command = subprocess.Popen([sys.executable, "-m", "flows.main", str(run.folder)], env=env, stderr=subprocess.PIPE)
+    until = time.monotonic() + 300
+    while not (marker.exists() and run.path("rounds/0/evaluation/manifest.json").exists()):  # next is rollout 2
+        assert time.monotonic() < until
+        assert command.poll() is None
+        time.sleep(0.05)
+    command.send_signal(how)
+    command.communicate(timeout=60)
+    until = time.monotonic() + 30
+    while left := project_processes(run.folder):
+        assert time.monotonic() < until, [process.cmdline() for process in left]
+        time.sleep(0.2)
+    done = drive(run.folder, prefect_api)
+    assert done.returncode == 0, done.stderr
+    assert digests(run.folder) == digests(serial.folder)
