@@ -76,6 +76,7 @@ def _drive(job: Run | Study, begun: Any) -> None:
 
     from flows.distill import distill
     from flows.study import study
+    from flows.terminal import at_work
 
     quiet_console()
     if isinstance(job, Study):
@@ -83,7 +84,7 @@ def _drive(job: Run | Study, begun: Any) -> None:
             study.with_options(on_running=[begun])(study=str(job.folder))
         print((job.folder / PAGE).read_text())
     else:
-        with tags(TAG):
+        with tags(TAG), at_work(job):
             distill.with_options(on_running=[begun])(run=str(job.folder))
         print_report(job)
 
