@@ -23,15 +23,25 @@ _SHOWN = {
 
 
 def forecast(store: Store, spec: RunSpec) -> dict[str, Any]:
-    """Bytes by kind, in the run's folder and recorded; free bytes; seconds of a round by stage, where known."""
+    """Bytes by kind, in the run's folder and recorded; free bytes; seconds of a round by stage, where known.
+
+    Stages are taken to wait for each other, but where rounds are made a round ahead: then training is beside the rest.
+    """
     found: Footprint = footprint(spec)
     folder = next(path for path in (runs_folder(), *runs_folder().parents) if path.is_dir())
+    seen = measured(store, spec)
     return {
         "rounds": spec.rounds.count,
+        "round_seconds": _round_seconds(spec, seen["stages"]) if seen else None,
         "bytes": {name: getattr(found, name) for name in (*_SHOWN, "run", "recorded")},
         "free": shutil.disk_usage(folder).free,
-        "measured": measured(store, spec),
+        "measured": seen,
     }
+
+
+def _round_seconds(spec: RunSpec, stages: dict[str, float]) -> float:
+    total, training = sum(stages.values()), stages.get("train", 0.0)
+    return max(training, total - training) if spec.rounds.staleness else total
 
 
 def measured(store: Store, spec: RunSpec) -> dict[str, Any] | None:
@@ -66,6 +76,6 @@ def forecast_lines(found: dict[str, Any]) -> list[str]:
     if found["measured"] is None:
         return [*lines, "no recorded run of this student says how long a round takes"]
     stages, run = found["measured"]["stages"], found["measured"]["run"]
-    each = sum(stages.values())
+    each = found["round_seconds"]
     lines.append(f"{each:8.1f} s  a round, as in run {run}; {rounds} rounds: {each * rounds / 3600:.1f} h")
     return [*lines, *(f"{seconds:8.1f} s    {stage}" for stage, seconds in stages.items())]

@@ -55,5 +55,7 @@ def test_seconds_are_those_of_the_newest_run_of_the_same_student(store: Store, a
     found = forecast(store, spec)
     assert found["measured"] == {"run": "new", "stages": {"rollout": 6.0, "train": 31.0}}
     assert "    37.0 s  a round, as in run new; 100 rounds: 1.0 h" in forecast_lines(found)
+    ahead = forecast(store, assets.spec("rounds.count=100", "rounds.staleness=1"))
+    assert "    31.0 s  a round, as in run new; 100 rounds: 0.9 h" in forecast_lines(ahead)
     store.delete("runs/new/record.json")
     assert forecast(store, spec)["measured"] == {"run": "old", "stages": {"train": 1.0}}
