@@ -1,11 +1,13 @@
 """Seconds and updates to a held-out accuracy: this project and TRL, on the demo, in one run, by turns.
 
     pip install -c constraints.txt -e ".[cpu,peers]"
-    python -m benchmarks.time_to_accuracy [--seeds 0 1 2] [--out benchmarks/results]
+    python -m benchmarks.time_to_accuracy [--seeds 0 1 2] [--staleness 1] [--threads 2] [--out benchmarks/results]
 
 Both start from the same student, learn from the same teachers on the same mixed prompts with the same batch, learning
 rate and number of updates, on one thread an engine, and are evaluated (greedily, every 12 updates) outside the clock.
 Our clock runs from the first rollout; orchestration and commits are in it. Loading is set-up, and itemised.
+With `--staleness 1` we make rounds a round ahead: two engines work at a time, and evaluations, which delay sampling
+then, stay in our clock. `--threads` gives TRL as many cores.
 """
 
 import argparse
@@ -37,18 +39,22 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=10)
     parser.add_argument("--method", default="fire_kl")
     parser.add_argument("--assets", type=Path, default=state_folder() / "demo")
+    parser.add_argument("--staleness", type=int, choices=(0, 1), default=0)
+    parser.add_argument("--threads", type=int, default=1, help="of TRL")
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
     runs: dict[str, list[dict[str, Any]]] = {"fire-opd": [], "trl": []}
     for seed in arguments.seeds:
         build_demo(arguments.assets, seed)
-        runs["trl"].append(_trl(arguments.assets, seed, arguments.rounds * UPDATES_A_ROUND))
-        runs["fire-opd"].append(_ours(arguments.assets, seed, arguments.rounds, arguments.method))
+        runs["trl"].append(_trl(arguments.assets, seed, arguments.rounds * UPDATES_A_ROUND, arguments.threads))
+        runs["fire-opd"].append(_ours(arguments.assets, seed, arguments))
     report = {
         "date": datetime.now(UTC).date().isoformat(),
         "machine": f"{os.cpu_count()} cores, {platform.machine()}, no GPU",
         "code": code_version(),
         "method": arguments.method,
+        "staleness": arguments.staleness,
+        "threads_of_trl": arguments.threads,
         "versions": library_versions(),
         "runs": runs,
         "ratio_of_seconds": {str(target): _ratio(runs, target, 1) for target in TARGETS},
@@ -59,7 +65,7 @@ def main() -> None:
         (arguments.out / "time-to-accuracy.json").write_text(json.dumps(report, indent=1) + "\n")
 
 
-def _trl(assets: Path, seed: int, updates: int) -> dict[str, Any]:
+def _trl(assets: Path, seed: int, updates: int, threads: int) -> dict[str, Any]:
     command = [
         "-m",
         "benchmarks.peers.trl_demo",
@@ -69,6 +75,8 @@ def _trl(assets: Path, seed: int, updates: int) -> dict[str, Any]:
         str(seed),
         "--updates",
         str(updates),
+        "--threads",
+        str(threads),
     ]
     done = subprocess.run([sys.executable, *command], capture_output=True, text=True)
     if done.returncode:
@@ -77,17 +85,18 @@ def _trl(assets: Path, seed: int, updates: int) -> dict[str, Any]:
     return {"seed": seed, **found, "reached": _reached(found["points"])}
 
 
-def _ours(assets: Path, seed: int, rounds: int, method: str) -> dict[str, Any]:
+def _ours(assets: Path, seed: int, how: argparse.Namespace) -> dict[str, Any]:
+    rounds = how.rounds
     with tempfile.TemporaryDirectory() as folder:
         run = Path(folder) / "run"
         command = ["-m", "fire_opd.cli", "demo", "--run", str(run), "--assets", str(assets), "--seed", str(seed)]
-        options = ["--method", method, "-S", f"rounds.count={rounds}"]
+        options = ["--method", how.method, "-S", f"rounds.count={rounds}", "-S", f"rounds.staleness={how.staleness}"]
         done = subprocess.run([sys.executable, *command, *options], capture_output=True, text=True)
         if done.returncode:
             raise SystemExit(f"fire-opd failed:\n{done.stdout[-2000:]}{done.stderr[-2000:]}")
         summary = json.loads((run / "report" / "summary.json").read_text())
         greedy = [figures["accuracy"]["greedy"] for figures in summary["rounds"]]
-        seconds, stages = _clock(run, rounds)
+        seconds, stages = _clock(run, rounds, in_turn=not how.staleness)
     points = [(n * UPDATES_A_ROUND, seconds[n], greedy[n]) for n in range(rounds + 1)]
     return {
         "seed": seed,
@@ -98,8 +107,11 @@ def _ours(assets: Path, seed: int, rounds: int, method: str) -> dict[str, Any]:
     }
 
 
-def _clock(run: Path, rounds: int) -> tuple[list[float], dict[str, float]]:
-    """Seconds from the first rollout to the end of each round's training, without evaluations; and where they went."""
+def _clock(run: Path, rounds: int, in_turn: bool) -> tuple[list[float], dict[str, float]]:
+    """Seconds from the first rollout to the end of each round's training, and where they went.
+
+    Evaluations are left out where stages are done in turn.
+    """
 
     def attempt(number: int, stage: str) -> dict[str, Any]:
         return read_attempts(run / f"ledger/{number}/{stage}.json")[-1]
@@ -111,13 +123,14 @@ def _clock(run: Path, rounds: int) -> tuple[list[float], dict[str, float]]:
     spent: dict[str, float] = dict.fromkeys([*names, "evaluate"], 0.0)
     begun, seconds = moment(attempt(1, "rollout"), "started"), [0.0]
     for number in range(1, rounds + 1):
-        seconds.append(moment(attempt(number, "train"), "ended") - begun - spent["evaluate"])
+        seconds.append(moment(attempt(number, "train"), "ended") - begun - (spent["evaluate"] if in_turn else 0.0))
         for name in (*names, "evaluate"):
             spent[name] += attempt(number, name)["seconds"]
     loads = [attempt(0, "init"), attempt(0, "evaluate"), attempt(1, "score")]
     stages = {name: round(spent[name], 1) for name in names}
-    between = seconds[-1] - sum(spent[name] for name in names)
-    return seconds, {"setup": max(load["load_seconds"] for load in loads), **stages, "between": round(between, 1)}
+    if in_turn:
+        stages["between"] = round(seconds[-1] - sum(spent[name] for name in names), 1)
+    return seconds, {"setup": max(load["load_seconds"] for load in loads), **stages}
 
 
 def _reached(points: list[Point]) -> dict[str, tuple[int, float] | None]:
