@@ -64,6 +64,15 @@ ROWS = [
     ),
     Fault(
         INJECTED,
+        "a stop or SIGKILL while training and sampling are at work at once (a round ahead)",
+        "the same command ends with the bytes of the stages done in turn; no process is left",
+        (
+            "integration/test_ahead.py::test_overlapped_rounds_have_the_bytes_of_serial_ones",
+            "integration/test_ahead.py::test_stopped_where_two_stages_are_at_work",
+        ),
+    ),
+    Fault(
+        INJECTED,
         "an engine that keeps old weights",
         "StaleWeightsError; nothing is sampled or scored with them",
         (f"{FAULTS}::test_stale_weights_stop_the_run",),
