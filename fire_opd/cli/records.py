@@ -1,5 +1,6 @@
 """Recorded runs: list, verify, compare, bring back, explain, keep and collect them."""
 
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
@@ -89,6 +90,18 @@ def diff_runs(left: RunArgument, right: RunArgument, as_json: AsJson = False) ->
         typer.echo(f"{part}: {'the same' if not rows else ''}")
         for field, one, other in rows:
             typer.echo(f"  {field}: {one} → {other}")
+
+
+@app.command("bisect", epilog="Example: fire-opd bisect demo demo-2")
+def bisect_runs(left: RunArgument, right: RunArgument, as_json: AsJson = False) -> None:
+    """Name the first stage that two recorded runs made differently, and why: runs it again with the code of either."""
+    from fire_opd.lineage.bisect import bisect
+
+    found = bisect(open_store(), left, right, tell)
+    if as_json:
+        print_json(asdict(found))
+    else:
+        typer.echo("\n".join(found.lines()))
 
 
 @app.command(epilog="Example: fire-opd reproduce demo --into /tmp/demo")
