@@ -126,20 +126,26 @@ def reproduce(
 @app.command("explain", epilog="Example: fire-opd explain runs/demo/run/rounds/3/batch")
 def explain_origin(
     what: Annotated[str, typer.Argument(help="A stage directory, a run, a tag, or the name of a promoted student.")],
+    as_json: AsJson = False,
 ) -> None:
     """Say what something was made from: prompts, teachers, rollouts, filter decisions, code, seeds, cost."""
-    from fire_opd.lineage.explain import explain
+    from fire_opd.lineage.explain import explain, explain_lines
 
-    for line in explain(open_store(), what):
-        typer.echo(line)
+    found = explain(open_store(), what)
+    if as_json:
+        print_json(found)
+    else:
+        typer.echo("\n".join(explain_lines(found)))
 
 
 @app.command("tag", epilog="Example: fire-opd tag demo release-1")
-def tag_run(name: RunArgument, label: Annotated[str, typer.Argument(metavar="TAG")]) -> None:
+def tag_run(name: RunArgument, label: Annotated[str, typer.Argument(metavar="TAG")], as_json: AsJson = False) -> None:
     """Give a recorded run a tag, which keeps it from being collected."""
     from fire_opd.lineage.retention import tag
 
     tag(open_store(), name, label)
+    if as_json:
+        print_json({"run": name, "tag": label})
 
 
 @app.command("rollback", epilog="Example: fire-opd rollback support --to 3")
