@@ -106,7 +106,7 @@ def test_a_run_is_explained(machine: Machine, first: str) -> None:
     found = json.loads(machine.fire_opd("explain", first, "--json"))
     assert (found["directory"], found["run"]["name"]) == ("rounds/2/checkpoint", first)
     assert (found["student"], found["prompts"]["digest"]) == (inputs["student.path"], inputs["prompts.path"])
-    assert [(part["round"], part["keep_ratio"]) for part in found["rounds"]] == [(1, 0.8), (2, 0.8)]
+    assert [(part["round"], part["keep_ratio"]) for part in found["rounds"]] == [(1, 51 / 64), (2, 51 / 64)]
 
 
 def test_runs_are_compared(machine: Machine, first: str, second: tuple[str, str]) -> None:
