@@ -1,5 +1,6 @@
 """Recorded runs: list, verify, compare, bring back, explain, keep and collect them."""
 
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
@@ -91,6 +92,18 @@ def diff_runs(left: RunArgument, right: RunArgument, as_json: AsJson = False) ->
             typer.echo(f"  {field}: {one} → {other}")
 
 
+@app.command("bisect", epilog="Example: fire-opd bisect demo demo-2")
+def bisect_runs(left: RunArgument, right: RunArgument, as_json: AsJson = False) -> None:
+    """Name the first stage that two recorded runs made differently, and why: runs it again with the code of either."""
+    from fire_opd.lineage.bisect import bisect
+
+    found = bisect(open_store(), left, right, tell)
+    if as_json:
+        print_json(asdict(found))
+    else:
+        typer.echo("\n".join(found.lines()))
+
+
 @app.command(epilog="Example: fire-opd reproduce demo --into /tmp/demo")
 def reproduce(
     name: RunArgument,
@@ -113,20 +126,26 @@ def reproduce(
 @app.command("explain", epilog="Example: fire-opd explain runs/demo/run/rounds/3/batch")
 def explain_origin(
     what: Annotated[str, typer.Argument(help="A stage directory, a run, a tag, or the name of a promoted student.")],
+    as_json: AsJson = False,
 ) -> None:
     """Say what something was made from: prompts, teachers, rollouts, filter decisions, code, seeds, cost."""
-    from fire_opd.lineage.explain import explain
+    from fire_opd.lineage.explain import explain, explain_lines
 
-    for line in explain(open_store(), what):
-        typer.echo(line)
+    found = explain(open_store(), what)
+    if as_json:
+        print_json(found)
+    else:
+        typer.echo("\n".join(explain_lines(found)))
 
 
 @app.command("tag", epilog="Example: fire-opd tag demo release-1")
-def tag_run(name: RunArgument, label: Annotated[str, typer.Argument(metavar="TAG")]) -> None:
+def tag_run(name: RunArgument, label: Annotated[str, typer.Argument(metavar="TAG")], as_json: AsJson = False) -> None:
     """Give a recorded run a tag, which keeps it from being collected."""
     from fire_opd.lineage.retention import tag
 
     tag(open_store(), name, label)
+    if as_json:
+        print_json({"run": name, "tag": label})
 
 
 @app.command("rollback", epilog="Example: fire-opd rollback support --to 3")

@@ -71,8 +71,12 @@ def whatif(
 
 
 @app.command(epilog="Example: fire-opd merge --run runs/demo/run --round 10")
-def merge(folder: Folder, round: Round) -> None:
+def merge(folder: Folder, round: Round, as_json: AsJson = False) -> None:
     """Write the student of a round as a whole model, its adapter merged into the base, and print where it is."""
     from fire_opd.training import whole_model
 
-    typer.echo(whole_model(Run.open(folder), round))
+    model = whole_model(Run.open(folder), round)
+    if as_json:
+        print_json({"round": round, "model": model})
+    else:
+        typer.echo(model)

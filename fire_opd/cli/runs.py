@@ -26,9 +26,13 @@ app = typer.Typer()
 
 
 @app.command("show-config", epilog="Example: fire-opd show-config qwen3-1.7b-from-4b -S train.lr=2e-6")
-def show_config(spec: SpecFile = "qwen3-1.7b-from-4b", overrides: Override = None) -> None:
+def show_config(spec: SpecFile = "qwen3-1.7b-from-4b", overrides: Override = None, as_json: AsJson = False) -> None:
     """Print the resolved spec, every default written out."""
-    typer.echo(dump_spec(read_spec(spec, overrides or ())), nl=False)
+    resolved = read_spec(spec, overrides or ())
+    if as_json:
+        print_json(resolved.model_dump(mode="json"))
+    else:
+        typer.echo(dump_spec(resolved), nl=False)
 
 
 @app.command(epilog="Example: fire-opd plan qwen3-1.7b-from-4b -S rounds.count=50")

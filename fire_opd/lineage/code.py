@@ -27,6 +27,19 @@ def code_digest(role: Role, root: Path | None = None) -> str:
     return found.hexdigest()
 
 
+def code_differences(role: Role, one: Path, other: Path) -> list[str]:
+    """Files of that code which differ between two checkouts, or which only one of them has, relative to them."""
+    found = [
+        {
+            str(file.relative_to(root)): ast.dump(tree)
+            for name, tree in _closure(f"fire_opd.engines.{role}", root / "fire_opd").items()
+            if (file := _file(name, root / "fire_opd"))
+        }
+        for root in (one, other)
+    ]
+    return sorted(file for file in {*found[0], *found[1]} if found[0].get(file) != found[1].get(file))
+
+
 def _closure(start: str, root: Path = _PACKAGE) -> dict[str, ast.Module]:
     """Modules of the project that `start` imports, wherever in a function the import stands, and those that they do."""
     found: dict[str, ast.Module] = {}

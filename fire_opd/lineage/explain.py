@@ -12,8 +12,8 @@ from fire_opd.storage import Manifest, Store, directory_digest, read_manifest, r
 from fire_opd.storage.run import PARAMS_FILE
 
 
-def explain(store: Store, what: str) -> list[str]:
-    """Lines that say where a stage directory, a tagged run or a promoted student comes from.
+def explain(store: Store, what: str) -> dict[str, Any]:
+    """Where a stage directory, a tagged run or a promoted student comes from, up to its round.
 
     Args:
         store: with the records.
@@ -26,21 +26,40 @@ def explain(store: Store, what: str) -> list[str]:
     manifests, params = fetch_json(store, record, MANIFESTS), fetch_json(store, record, PARAMS_FILE)
     inputs, ledger = fetch_json(store, record, INPUTS_FILE), fetch_json(store, record, LEDGER)
     spec, number = params["spec"], int(directory.split("/")[1]) if directory.startswith("rounds/") else 0
+    return {
+        "what": what,
+        "directory": directory,
+        "run": {**record.model_dump(exclude={"files"}), "shown": record.shown},
+        "seeds": {"run": spec["seed"], "evaluation": spec["evaluation"]["seed"]},
+        "student": inputs["student.path"],
+        "teachers": {name: inputs[f"teachers.{name}.path"] for name in record.teachers},
+        "prompts": {"digest": inputs["prompts.path"], "kept": manifests["prompts"]["metrics"]["training"]["kept"]},
+        "held_out": inputs["evaluation.path"],
+        "rounds": [_round(manifests, n) for n in range(1, number + 1)],
+        "libraries": manifests[directory]["libraries"],
+        "cost": _cost(ledger, number),
+    }
+
+
+def explain_lines(found: dict[str, Any]) -> list[str]:
+    """The same for people."""
+    run, cost, prompts = found["run"], found["cost"], found["prompts"]
     return [
-        f"{what}: {directory} of run {record.name}",
-        f"run          {record.name}, began {record.began}, {record.state}: round {record.done} of {record.rounds}, "
-        "{} {} → {}".format(*record.shown),
-        f"code         commit {record.commit}",
-        f"seeds        run {spec['seed']}, evaluation {spec['evaluation']['seed']}",
-        f"student      {inputs['student.path']}",
-        *(f"teacher {name:<4} {inputs[f'teachers.{name}.path']}" for name in record.teachers),
-        f"prompts      {inputs['prompts.path']} ({_prompts(manifests)} prompts)",
-        f"held out     {inputs['evaluation.path']}",
+        f"{found['what']}: {found['directory']} of run {run['name']}",
+        f"run          {run['name']}, began {run['began']}, {run['state']}: round {run['done']} of {run['rounds']}, "
+        "{} {} → {}".format(*run["shown"]),
+        f"code         commit {run['commit']}",
+        f"seeds        run {found['seeds']['run']}, evaluation {found['seeds']['evaluation']}",
+        f"student      {found['student']}",
+        *(f"teacher {name:<4} {digest}" for name, digest in found["teachers"].items()),
+        f"prompts      {prompts['digest']} ({prompts['kept']} prompts)",
+        f"held out     {found['held_out']}",
         "",
-        *(line for n in range(1, number + 1) for line in _round(manifests, n)),
+        *map(_round_line, found["rounds"]),
         "",
-        f"libraries    {', '.join(f'{k} {v}' for k, v in manifests[directory]['libraries'].items())}",
-        _cost(ledger, number),
+        f"libraries    {', '.join(f'{k} {v}' for k, v in found['libraries'].items())}",
+        f"cost         {cost['seconds']:.0f} s of stages, {cost['gpu_seconds']:.0f} GPU-seconds, "
+        f"{cost['money']:.2f} in money, on {', '.join(cost['hosts'])}",
     ]
 
 
@@ -64,26 +83,30 @@ def _find(store: Store, what: str) -> tuple[RunRecord, str]:
     raise LineageError(f"{what}: no recorded run in {store.url('runs')} has a stage directory with digest {digest}")
 
 
-def _prompts(manifests: dict[str, Any]) -> Any:
-    return manifests["prompts"]["metrics"]["training"]["kept"]
+def _round(manifests: dict[str, Any], number: int) -> dict[str, Any]:
+    rollouts, metrics = manifests[f"rounds/{number}/rollouts"], manifests[f"rounds/{number}/batch"]["metrics"]
+    return {
+        "round": number,
+        "shards": {name: entry["sha256"] for name, entry in rollouts["files"].items() if name.endswith(".parquet")},
+        "bytes": sum(entry["size"] for entry in rollouts["files"].values()),
+        **{name: metrics[name] for name in ("rollouts", "keep_ratio", "dropped", "kept_tokens")},
+    }
 
 
-def _round(manifests: dict[str, Any], number: int) -> list[str]:
-    rollouts, batch = manifests[f"rounds/{number}/rollouts"], manifests[f"rounds/{number}/batch"]
-    metrics, shards = batch["metrics"], [n for n in rollouts["files"] if n.endswith(".parquet")]
-    sizes = sum(entry["size"] for entry in rollouts["files"].values())
-    dropped = ", ".join(f"{count} {reason}" for reason, count in sorted(metrics["dropped"].items())) or "none"
-    return [
-        f"round {number:<6} {len(shards)} rollout shard(s), {sizes} bytes, "
-        f"sha256 {rollouts['files'][shards[0]]['sha256'][:12]}…; "
-        f"kept {metrics['keep_ratio']:.0%} of {metrics['rollouts']}, "
-        f"dropped: {dropped}; {metrics['kept_tokens']} tokens trained on"
-    ]
+def _round_line(found: dict[str, Any]) -> str:
+    dropped = ", ".join(f"{count} {reason}" for reason, count in sorted(found["dropped"].items())) or "none"
+    return (
+        f"round {found['round']:<6} {len(found['shards'])} rollout shard(s), {found['bytes']} bytes, "
+        f"sha256 {next(iter(found['shards'].values()))[:12]}…; "
+        f"kept {found['keep_ratio']:.0%} of {found['rollouts']}, "
+        f"dropped: {dropped}; {found['kept_tokens']} tokens trained on"
+    )
 
 
-def _cost(ledger: dict[str, Any], number: int) -> str:
+def _cost(ledger: dict[str, Any], number: int) -> dict[str, Any]:
     attempts = [a for name, found in ledger.items() if int(name.split("/")[0]) <= number for a in found]
-    hosts = ", ".join(sorted({attempt["host"] for attempt in attempts}))
-    seconds, devices = (sum(a[name] for a in attempts) for name in ("seconds", "gpu_seconds"))
-    money = sum(attempt["cost"] for attempt in attempts)
-    return f"cost         {seconds:.0f} s of stages, {devices:.0f} GPU-seconds, {money:.2f} in money, on {hosts}"
+    sums = {"seconds": "seconds", "gpu_seconds": "gpu_seconds", "money": "cost"}
+    return {
+        **{name: sum(attempt[field] for attempt in attempts) for name, field in sums.items()},
+        "hosts": sorted({attempt["host"] for attempt in attempts}),
+    }

@@ -65,7 +65,7 @@ def compare(run: Run, recorded: dict[str, Any], known: dict[str, str]) -> list[s
         known: why a directory could not be brought here.
     """
     differences, found = [], read_manifests(run)
-    for directory in sorted(recorded, key=_order):
+    for directory in sorted(recorded, key=order_of):
         here = run.path(directory)
         problems = [f"{here}: missing"]
         if directory in known:
@@ -79,7 +79,7 @@ def compare(run: Run, recorded: dict[str, Any], known: dict[str, str]) -> list[s
     return differences
 
 
-def _order(directory: str) -> tuple[int, int, str]:
+def order_of(directory: str) -> tuple[int, int, str]:
     """Prompts and baselines, then rounds; within a round as the stages follow one another."""
     names = ("rollouts", "scores", "batch", "trainer", "checkpoint", "evaluation", "appraisal")
     parts = directory.split("/")
@@ -96,14 +96,15 @@ def _how(recorded: dict[str, Any], found: dict[str, Any]) -> list[str]:
         if isinstance(old, dict):
             names = [name for name in sorted({*old, *new}) if old.get(name) != new.get(name)]
             lines += [
-                f"{part}.{name}: recorded {_short(old.get(name))}, now {_short(new.get(name))}" for name in names[:5]
+                f"{part}.{name}: recorded {short(old.get(name))}, now {short(new.get(name))}" for name in names[:5]
             ]
         elif old != new:
             lines.append(f"{part}: recorded {old}, now {new}")
     return lines
 
 
-def _short(value: Any) -> str:
+def short(value: Any) -> str:
+    """A value for one line."""
     text = str(value.get("sha256", value) if isinstance(value, dict) else value)
     return text if len(text) < 80 else f"{text[:77]}..."
 

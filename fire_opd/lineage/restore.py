@@ -6,6 +6,7 @@ not asked, for it would run with settings, and write to paths, that came from th
 
 import json
 import shutil
+from collections.abc import Collection
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -73,8 +74,12 @@ def bring_inputs(store: Store, folder: Path) -> RunSpec:
     return linked
 
 
-def bring_outputs(workspace: Path) -> dict[str, str]:
+def bring_outputs(workspace: Path, wanted: Collection[str] | None = None) -> dict[str, str]:
     """What `dvc.lock` names, through the cache on this machine, into a workspace.
+
+    Args:
+        workspace: with the lock.
+        wanted: directories of the run; by default all.
 
     Returns:
         What is missing or altered in the store, by directory: its problem.
@@ -86,6 +91,8 @@ def bring_outputs(workspace: Path) -> dict[str, str]:
     with using_cache(), ThreadPoolExecutor(_JOBS) as pool:
         for output in outputs(workspace / LOCK_FILE):
             name = output.path.removeprefix(f"{RUN_FOLDER}/")
+            if wanted is not None and name not in wanted:
+                continue
             target = inside(workspace / RUN_FOLDER, name)
             try:
                 _bring(output, target, remote, pool)

@@ -103,6 +103,10 @@ def test_a_run_is_explained(machine: Machine, first: str) -> None:
     assert f"rounds/2/checkpoint of run {first}" in explained
     assert "kept 80% of 64" in explained
     assert explained.splitlines()[1:] == machine.fire_opd("explain", first).splitlines()[1:]
+    found = json.loads(machine.fire_opd("explain", first, "--json"))
+    assert (found["directory"], found["run"]["name"]) == ("rounds/2/checkpoint", first)
+    assert (found["student"], found["prompts"]["digest"]) == (inputs["student.path"], inputs["prompts.path"])
+    assert [(part["round"], part["keep_ratio"]) for part in found["rounds"]] == [(1, 51 / 64), (2, 51 / 64)]
 
 
 def test_runs_are_compared(machine: Machine, first: str, second: tuple[str, str]) -> None:

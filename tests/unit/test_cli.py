@@ -1,5 +1,6 @@
 """The command line: config, dry run, and errors that are one message."""
 
+import json
 import os
 import shlex
 import subprocess
@@ -10,8 +11,11 @@ from typing import Any
 import pytest
 import typer
 import yaml
+from typer.testing import CliRunner
 
 from fire_opd.cli import app
+from fire_opd.spec import dump_spec
+from fire_opd.storage import Run, commit_stage
 from tests.conftest import Assets
 
 
@@ -25,6 +29,22 @@ def test_show_config_resolves_a_preset_with_overrides() -> None:
     spec = yaml.safe_load(result.stdout)
     assert spec["train"]["lr"] == 2e-6
     assert spec["filter"] == {"percentile": 20, "scope": "batch", "micro_batch": None}
+
+
+def test_show_config_has_the_same_for_programs() -> None:
+    found = json.loads(fire_opd("show-config", "-S", "train.lr=2e-6", "--json").stdout)
+    assert found == yaml.safe_load(fire_opd("show-config", "-S", "train.lr=2e-6").stdout)
+
+
+def test_merge_says_where_the_model_is(assets: Assets, tmp_path: Path) -> None:
+    run = Run.create(tmp_path / "run", assets.spec())
+    checkpoint = run.path("rounds/1/checkpoint")
+    with commit_stage(checkpoint, stage="train", revision=1, round=1, params={}, inputs={}, threads=1):
+        pass
+    command = ["merge", "--run", str(run.folder), "--round", "1"]
+    found = CliRunner().invoke(app, [*command, "--json"])
+    assert json.loads(found.stdout) == {"round": 1, "model": str(checkpoint)}
+    assert CliRunner().invoke(app, command).stdout == f"{checkpoint}\n"
 
 
 @pytest.mark.parametrize(
@@ -61,9 +81,6 @@ def test_a_missing_prompt_set_is_named_before_anything_starts(tmp_path: Path) ->
 
 
 def test_a_run_with_another_spec_is_refused(assets: Assets, tmp_path: Path) -> None:
-    from fire_opd.spec import dump_spec
-    from fire_opd.storage import Run
-
     Run.create(tmp_path / "run", assets.spec())
     (tmp_path / "other.yaml").write_text(dump_spec(assets.spec("filter.percentile=10")))
     result = fire_opd("run", tmp_path / "other.yaml", "--run", tmp_path / "run")

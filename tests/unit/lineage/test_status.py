@@ -74,6 +74,8 @@ def test_programs_read_what_people_see(root: Path) -> None:
         **{"run": str(root / "runs" / "here" / "run"), "problems": []}
     }
     assert [run["run"] for run in parsed("status")["runs"]] == ["here"]
+    assert parsed("tag", "there", "good") == {"run": "there", "tag": "good"}
+    assert parsed("runs")[0]["tags"] == ["good"]
 
 
 def parsed(*command: str) -> Any:
