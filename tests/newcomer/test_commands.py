@@ -1,7 +1,8 @@
-"""Every block of commands in README.md and docs/*.md does what it says, typed as it is printed.
+"""Every block of commands in README.md and the pages in docs/ does what it says, typed as it is printed.
 
-The clone has what the pages call `first`, `second`, `my-spec.yaml` and `tickets.jsonl`, and object storage has what it
-recorded. Of `make`, only what it would do is asked: `.ci/run` runs the demo and the tests as printed.
+The clone has what the pages call `first`, `second`, `demo`, `my-spec.yaml` and `tickets.jsonl`, and object storage has
+what it recorded before them. Of `make`, only what it would do is asked: `.ci/run` runs the demo and the tests as
+printed.
 """
 
 import shlex
@@ -10,6 +11,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from fire_opd.spec import dump_spec
 from tests.conftest import Assets
 from tests.newcomer.conftest import Clone
 from tests.newcomer.pages import Code, blocks, commands, spans
@@ -33,6 +35,9 @@ def desk(clone: Clone, bucket: str, assets: Assets) -> Clone:
     shutil.copy(clone.elsewhere / "my-spec.yaml", clone.root)
     shutil.copy(assets.demo.mixed, clone.root / "tickets.jsonl")
     clone.fire_opd("run", "my-spec.yaml", "--name", "second")
+    demo = clone.elsewhere / "demo.yaml"  # with both teachers
+    demo.write_text(dump_spec(assets.spec("rounds.count=1", "train.total_updates=4")))
+    clone.fire_opd("run", "demo.yaml", "--name", "demo")
     return clone
 
 
