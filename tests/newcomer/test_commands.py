@@ -14,7 +14,9 @@ import pytest
 from fire_opd.spec import dump_spec
 from tests.conftest import Assets
 from tests.newcomer.conftest import Clone
-from tests.newcomer.pages import Code, blocks, commands, spans
+from tests.newcomer.pages import ROOT, Code, blocks, commands, spans
+
+TUTORIALS = ROOT / "docs" / "tutorials"
 
 
 def as_run(block: Code) -> str:
@@ -35,10 +37,16 @@ def desk(clone: Clone, bucket: str, assets: Assets) -> Clone:
     shutil.copy(clone.elsewhere / "my-spec.yaml", clone.root)
     shutil.copy(assets.demo.mixed, clone.root / "tickets.jsonl")
     clone.fire_opd("run", "my-spec.yaml", "--name", "second")
-    demo = clone.elsewhere / "demo.yaml"  # with both teachers
-    demo.write_text(dump_spec(assets.spec("rounds.count=1", "train.total_updates=4")))
-    clone.fire_opd("run", "demo.yaml", "--name", "demo")
     return clone
+
+
+@pytest.fixture(scope="module")
+def workshop(desk: Clone, assets: Assets) -> Clone:
+    """With a run `demo`, of both teachers, which the tutorials speak of."""
+    spec = desk.elsewhere / "demo.yaml"
+    spec.write_text(dump_spec(assets.spec("rounds.count=1", "train.total_updates=4")))
+    desk.fire_opd("run", "demo.yaml", "--name", "demo")
+    return desk
 
 
 @pytest.fixture
@@ -51,6 +59,12 @@ def tidy(desk: Clone) -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("tidy")
-@pytest.mark.parametrize("block", blocks(), ids=str)
+@pytest.mark.parametrize("block", [block for block in blocks() if block.page.parent != TUTORIALS], ids=str)
 def test_a_block_runs(desk: Clone, block: Code) -> None:
     desk.shell(as_run(block))
+
+
+@pytest.mark.parametrize("block", [block for block in blocks() if block.page.parent == TUTORIALS], ids=str)
+def test_a_block_of_a_tutorial_runs(workshop: Clone, block: Code) -> None:
+    """In their order: what one tutorial makes, the next ones use."""
+    workshop.shell(as_run(block))
