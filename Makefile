@@ -11,7 +11,7 @@ export DVC_NO_ANALYTICS := 1
 WORKERS ?= 2
 PYTEST := python -m pytest -n $(WORKERS) --no-loadscope-reorder
 
-.PHONY: install demo demo-lm demo-seeds study ui runner test test-full test-gpu lint audit bench clean
+.PHONY: install demo demo-lm demo-seeds study ui runner test test-full test-gpu lint audit docs bench clean
 
 install: .venv/.installed
 
@@ -57,6 +57,10 @@ lint: install
 
 audit: install
 	python -m infra.audit
+
+# The pages as a site: site/index.html, which loads nothing from elsewhere.
+docs: install
+	NO_MKDOCS_2_WARNING=1 mkdocs build --strict
 
 bench: install
 	python -m benchmarks.head --out benchmarks/results

@@ -88,7 +88,7 @@ class SamplingSpec(Part):
 
     n: int = Field(1, ge=1, description="Rollouts a prompt.")
     temperature: float = Field(1.0, gt=0, description="Must be 1; evaluation has one of its own.")
-    top_p: float = Field(1.0, gt=0, le=1)
+    top_p: float = Field(1.0, gt=0, le=1, description="Share that is sampled from; the method needs 1, all of it.")
     max_tokens: int = Field(16384, ge=1, description="Longest response in tokens.")
     stop_token_ids: list[Annotated[int, Field(ge=0)]] | None = Field(
         None, min_length=1, description="Tokens that end a response; empty = those that the models' files name."
@@ -123,8 +123,8 @@ class FilterSpec(Part):
 class WeightsSpec(Part):
     """Token weights (1 + alpha * teacher confidence)(1 + beta * student confusion), mean 1 a trajectory."""
 
-    alpha: float = Field(1.0, ge=0)
-    beta: float = Field(1.0, ge=0)
+    alpha: float = Field(1.0, ge=0, description="How much more a token weighs where the teacher is sure.")
+    beta: float = Field(1.0, ge=0, description="How much more a token weighs where the student is unsure.")
     scope: Scope = Field("batch", description="Over what the entropy maxima are taken.")
     micro_batch: int | None = Field(None, ge=1, description="Rollouts a block for scope micro_batch.")
     maximum: Literal["max", "p99"] = Field("max", description="p99 resists a single outlier token.")
@@ -139,7 +139,9 @@ class LossSpec(Part):
     """
 
     clip: float = Field(0.2, gt=0, lt=1, description="Epsilon of the ratio clip.")
-    aggregation: Literal["seq-mean-token-mean", "token-mean"] = "seq-mean-token-mean"
+    aggregation: Literal["seq-mean-token-mean", "token-mean"] = Field(
+        "seq-mean-token-mean", description="Mean over trajectories of the means of their tokens, or over all tokens."
+    )
     tis_cap: float | None = Field(
         None,
         gt=0,
@@ -162,18 +164,18 @@ class LossSpec(Part):
 class TrainSpec(Part):
     """One DeepSpeed round."""
 
-    lr: float = Field(1e-6, gt=0)
-    schedule: Literal["constant", "cosine"] = "constant"
+    lr: float = Field(1e-6, gt=0, description="Learning rate of AdamW, after the warm-up.")
+    schedule: Literal["constant", "cosine"] = Field("constant", description="The learning rate after the warm-up.")
     min_lr_ratio: float = Field(0.0, ge=0, le=1, description="Where the cosine ends, as a fraction of lr.")
-    warmup_updates: int = Field(0, ge=0)
+    warmup_updates: int = Field(0, ge=0, description="Updates in which the learning rate rises to lr.")
     total_updates: int | None = Field(None, ge=1, description="Length of the schedule; empty = rounds.count x updates.")
-    betas: tuple[float, float] = (0.9, 0.999)
-    weight_decay: float = Field(0.01, ge=0)
-    grad_clip: float = Field(1.0, gt=0)
+    betas: tuple[float, float] = Field((0.9, 0.999), description="Of AdamW.")
+    weight_decay: float = Field(0.01, ge=0, description="Of AdamW.")
+    grad_clip: float = Field(1.0, gt=0, description="Largest norm of the gradient of an update.")
     zero: Literal[0, 1, 2, 3] = Field(2, description="DeepSpeed ZeRO stage.")
     token_budget: int = Field(16384, ge=1, description="Padded tokens a micro-batch and rank.")
     packing: bool = Field(False, description="Concatenate trajectories into one row instead of padding.")
-    gradient_checkpointing: bool = True
+    gradient_checkpointing: bool = Field(True, description="Compute activations again instead of keeping them.")
     head_chunk: int = Field(1024, ge=1, description="Tokens whose logits exist at one time.")
 
 
@@ -194,7 +196,7 @@ class EvaluationSpec(Part):
     temperature: float = Field(1.0, ge=0, description="0 is greedy.")
     greedy: bool = Field(False, description="Also decode greedily once.")
     max_tokens: int | None = Field(None, ge=1, description="Longest response; empty = sampling.max_tokens.")
-    seed: int = Field(0, ge=0)
+    seed: int = Field(0, ge=0, description="Of the sampled answers, the same in every round and run.")
 
     @property
     def graded(self) -> bool:
@@ -228,7 +230,7 @@ class RolePlacement(Part):
 class PlacementSpec(Part):
     """Which devices the three roles use."""
 
-    device: Device = "cuda"
+    device: Device = Field("cuda", description="What all three roles compute on.")
     sampler: RolePlacement = Field(default_factory=RolePlacement)
     scorer: RolePlacement = Field(default_factory=RolePlacement)
     trainer: RolePlacement = Field(default_factory=RolePlacement)
@@ -248,7 +250,7 @@ class StorageSpec(Part):
 class RoundsSpec(Part):
     """How long the run is. The paper: 165 rounds of 1024 rollouts, one update each."""
 
-    count: int = Field(165, ge=1)
+    count: int = Field(165, ge=1, description="Rounds of the run.")
     rollouts: int = Field(1024, ge=1, description="Rollouts a round (all samples counted).")
     updates: int = Field(1, ge=1, description="Optimiser steps a round.")
     chunk: int | None = Field(
@@ -276,7 +278,7 @@ class RoundsSpec(Part):
 class RunSpec(Part):
     """Everything that determines a run's result."""
 
-    seed: int = Field(0, ge=0)
+    seed: int = Field(0, ge=0, description="Names the seeds of rollouts, of the order of prompts and of updates.")
     student: StudentSpec
     teachers: dict[str, TeacherSpec] = Field(min_length=1)
     prompts: PromptsSpec

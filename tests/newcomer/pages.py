@@ -1,4 +1,4 @@
-"""README.md and docs/*.md as a reader has them: blocks of commands, code within the text, links, headings."""
+"""README.md and the pages in docs/ as a reader has them: blocks of commands, code within the text, links, headings."""
 
 import itertools
 import re
@@ -11,7 +11,7 @@ from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
 ROOT = Path(__file__).parents[2]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 COMMANDS = ("", "bash", "sh", "console")  # languages of a block to type; ```text is for what is to be read
 
 
@@ -36,9 +36,12 @@ class Command:
 
 
 def blocks() -> list[Code]:
-    """All blocks that a reader would type: fenced without a language or as a shell's, and indented ones."""
+    """All blocks that a reader would type: fenced without a language or as a shell's, and indented ones.
+
+    A line that goes on after a backslash is one line.
+    """
     return [
-        Code(page, token.map[0] + 1, token.content)
+        Code(page, token.map[0] + 1, token.content.replace("\\\n", " "))
         for page in PAGES
         for token in _tokens(page)
         if token.type in ("fence", "code_block") and token.map and token.info.strip() in COMMANDS

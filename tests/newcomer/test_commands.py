@@ -1,7 +1,8 @@
-"""Every block of commands in README.md and docs/*.md does what it says, typed as it is printed.
+"""Every block of commands in README.md and the pages in docs/ does what it says, typed as it is printed.
 
-The clone has what the pages call `first`, `second`, `my-spec.yaml` and `tickets.jsonl`, and object storage has what it
-recorded. Of `make`, only what it would do is asked: `.ci/run` runs the demo and the tests as printed.
+The clone has what the pages call `first`, `second`, `demo`, `my-spec.yaml` and `tickets.jsonl`, and object storage has
+what it recorded before them. Of `make`, only what it would do is asked: `.ci/run` runs the demo and the tests as
+printed.
 """
 
 import shlex
@@ -10,9 +11,12 @@ from collections.abc import Iterator
 
 import pytest
 
+from fire_opd.spec import dump_spec
 from tests.conftest import Assets
 from tests.newcomer.conftest import Clone
-from tests.newcomer.pages import Code, blocks, commands, spans
+from tests.newcomer.pages import ROOT, Code, blocks, commands, spans
+
+TUTORIALS = ROOT / "docs" / "tutorials"
 
 
 def as_run(block: Code) -> str:
@@ -36,6 +40,15 @@ def desk(clone: Clone, bucket: str, assets: Assets) -> Clone:
     return clone
 
 
+@pytest.fixture(scope="module")
+def workshop(desk: Clone, assets: Assets) -> Clone:
+    """With a run `demo`, of both teachers, which the tutorials speak of."""
+    spec = desk.elsewhere / "demo.yaml"
+    spec.write_text(dump_spec(assets.spec("rounds.count=1", "train.total_updates=4")))
+    desk.fire_opd("run", "demo.yaml", "--name", "demo")
+    return desk
+
+
 @pytest.fixture
 def tidy(desk: Clone) -> Iterator[None]:
     """Removes the workspace that a block brought back, as the pages say."""
@@ -46,6 +59,12 @@ def tidy(desk: Clone) -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("tidy")
-@pytest.mark.parametrize("block", blocks(), ids=str)
+@pytest.mark.parametrize("block", [block for block in blocks() if block.page.parent != TUTORIALS], ids=str)
 def test_a_block_runs(desk: Clone, block: Code) -> None:
     desk.shell(as_run(block))
+
+
+@pytest.mark.parametrize("block", [block for block in blocks() if block.page.parent == TUTORIALS], ids=str)
+def test_a_block_of_a_tutorial_runs(workshop: Clone, block: Code) -> None:
+    """In their order: what one tutorial makes, the next ones use."""
+    workshop.shell(as_run(block))
