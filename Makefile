@@ -64,6 +64,7 @@ docs: install
 
 bench: install
 	python -m benchmarks.head --out benchmarks/results
+	python -m benchmarks.numerics
 	python -m benchmarks.select --out benchmarks/results
 	python -m benchmarks.orchestration --out benchmarks/results
 	python -m benchmarks.recording --mib 0 256 4096 --out benchmarks/results

@@ -70,9 +70,9 @@ PREPARE = Stage(
 INIT = Stage(
     "init",
     "trainer",
-    2,
+    3,
     (
-        *("seed", "student.dtype", "student.attention", "student.adapter", "train.zero"),
+        *("seed", "student.dtype", "student.attention", "student.adapter", "train.zero", "train.packing"),
         *("placement.trainer.devices", "placement.device"),
     ),
     (
@@ -105,7 +105,7 @@ _SCORED = (
 SCORE = Stage(
     "score",
     "scorer",
-    3,
+    4,
     (*_SCORED, "score_columns", "grading", "rounds.chunk"),
     (Output("scores", "rounds/{n}/scores", ("prompts", "rounds/{n}/rollouts", "rounds/{s}/checkpoint", "model:*")),),
     (DISTRIBUTION,),
@@ -123,7 +123,7 @@ SELECT = Stage(
 TRAIN = Stage(
     "train",
     "trainer",
-    2,
+    3,
     (
         *("seed", "method", "train", "loss", "rounds.updates", "total_updates", "rules.of_train"),
         *("student.dtype", "student.attention", "placement.device", "placement.trainer.devices"),
@@ -147,7 +147,7 @@ EVALUATE = Stage(
 APPRAISE = Stage(
     "appraise",
     "scorer",
-    3,
+    4,
     _SCORED,
     (Output("appraisal", "rounds/{n}/appraisal", ("rounds/{n}/evaluation", "rounds/{n}/checkpoint", "model:*")),),
 )

@@ -10,7 +10,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedConfig, Pre
 
 from fire_opd.errors import ArtifactError, SpecError
 from fire_opd.head.family import attention, silence
-from fire_opd.spec import ModelSpec
+from fire_opd.spec import Device, ModelSpec
 
 _SHOWN = 3
 
@@ -18,13 +18,16 @@ Mismatch = tuple[str, Sequence[int], Sequence[int]]
 """A tensor's name, its shape in the files, and the shape that the model expects."""
 
 
-def load_model(model: ModelSpec, device: str = "cpu", *, path: Path | None = None) -> PreTrainedModel:
+def load_model(
+    model: ModelSpec, device: str = "cpu", *, path: Path | None = None, packed_on: Device | None = None
+) -> PreTrainedModel:
     """Load a model in its precision, safetensors only.
 
     Args:
         model: what to load, and in which dtype.
         device: torch device.
         path: a checkpoint directory that replaces `model.path`.
+        packed_on: as `family.attention`.
 
     Raises:
         SpecError, ArtifactError: the model, or the checkpoint at `path`, lacks a tensor or has one of another shape.
@@ -32,7 +35,7 @@ def load_model(model: ModelSpec, device: str = "cpu", *, path: Path | None = Non
     source, revision = path or model.path, None if path else model.revision
     config = AutoConfig.from_pretrained(source, revision=revision, trust_remote_code=model.trust_remote_code)
     silence(config)
-    loaded, info = _read(model, source, revision, config)
+    loaded, info = _read(model, source, revision, config, attention(model, config, packed_on))
     if found := gaps(info["missing_keys"], info["mismatched_keys"]):
         kind = ArtifactError if path else SpecError
         raise kind(f"{source}: {found}; download or write the model again, with its own config.json")
@@ -52,7 +55,7 @@ def checkpoint_weights(model: ModelSpec, path: Path, like: PreTrainedModel) -> d
     Raises:
         ArtifactError: the checkpoint does not fit it, in either direction.
     """
-    loaded, info = _read(model, path, None, like.config)
+    loaded, info = _read(model, path, None, like.config, like.config._attn_implementation)
     found = gaps(info["missing_keys"], info["mismatched_keys"])
     if extra := info["unexpected_keys"]:
         found = "; ".join([*([found] if found else []), f"{len(extra)} tensor(s) unexpected: {listed(extra)}"])
@@ -63,7 +66,7 @@ def checkpoint_weights(model: ModelSpec, path: Path, like: PreTrainedModel) -> d
 
 
 def _read(
-    model: ModelSpec, source: str | Path, revision: str | None, config: PreTrainedConfig
+    model: ModelSpec, source: str | Path, revision: str | None, config: PreTrainedConfig, attention: str | None
 ) -> tuple[PreTrainedModel, dict[str, Any]]:
     try:
         found: tuple[PreTrainedModel, dict[str, Any]] = AutoModelForCausalLM.from_pretrained(
@@ -73,13 +76,13 @@ def _read(
             dtype=getattr(torch, model.dtype),
             use_safetensors=True,
             trust_remote_code=model.trust_remote_code,
-            attn_implementation=attention(model, config),
+            attn_implementation=attention,
             output_loading_info=True,
             ignore_mismatched_sizes=True,  # the callers refuse them, by name
         )
     except (ImportError, ValueError) as error:  # of the family, or of its attention
         raise SpecError(
-            f"{source} ({config.model_type}): cannot be loaded with attention {model.attention}: "
+            f"{source} ({config.model_type}): cannot be loaded with attention {attention or model.attention}: "
             f"{' '.join(str(error).split())[:300]}"
         ) from error
     return found

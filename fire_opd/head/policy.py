@@ -2,12 +2,13 @@
 
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from fire_opd.errors import SpecError
 from fire_opd.head.chunked import logprob_entropy
-from fire_opd.head.logits import LogitTransform, logit_transform
+from fire_opd.head.logits import LogitTransform, logit_transform, output_product
 from fire_opd.head.microbatch import TokenBatch
 from fire_opd.head.teacher import OutputMatrix
 
@@ -25,8 +26,9 @@ class Policy(nn.Module):
         super().__init__()
         self.model = model
         output: Any = model.get_output_embeddings()
-        if not isinstance(output, nn.Linear) or output.bias is not None:
-            kind = "one with a bias" if isinstance(output, nn.Linear) else type(output).__name__
+        matrix = getattr(type(output), "forward", None) is nn.Linear.forward
+        if not matrix or output.bias is not None:
+            kind = "one with a bias" if matrix else type(output).__name__
             raise SpecError(
                 f"{model.config.name_or_path} ({model.config.model_type}): expected an output layer that is one "
                 f"matrix, found {kind}: this family is not supported"
@@ -67,27 +69,24 @@ class Policy(nn.Module):
     def own_logits(self, batch: TokenBatch) -> Tensor:
         """Logits of the batch's response tokens by the model's own forward, [N, V], to check the head with.
 
-        What the model does to the products of the output matrix is done in fp32, whatever their precision.
+        The products of the output matrix, and what the model does to them, are in fp32, whatever its precision.
         """
-        output: Any = self.model.get_output_embeddings()
-        hook = output.register_forward_hook(lambda layer, given, product: product.float())
-        try:
-            logits: Tensor = self.model(input_ids=batch.input_ids, use_cache=False).logits
-        finally:
-            hook.remove()
+        logits: Tensor = self.model(input_ids=batch.input_ids, use_cache=False).logits
         return logits.flatten(0, 1).index_select(0, batch.index_N)
 
 
 class _HeadForward:
     """Replaces `forward` of the output layer; not a module, so that the model's parameters keep their names.
 
-    Without targets it is the layer's own forward: the model's other methods work as before.
+    Without targets it gives the layer's products, as the layer's own forward would, but in fp32 of bfloat16 too.
     """
 
     def __init__(self, layer: nn.Linear, transform: LogitTransform) -> None:
-        self._layer, self._own, self._transform = layer, layer.forward, transform
+        self._layer, self._transform = layer, transform
 
     def __call__(self, hidden: Tensor, targets_N: Tensor | None = None, **options: Any) -> Tensor | tuple[Tensor, ...]:
         if targets_N is None:
-            return self._own(hidden)
+            rows = hidden.flatten(0, -2)
+            product = output_product(rows, self._layer.weight, torch.promote_types(rows.dtype, torch.float32))
+            return product.reshape(*hidden.shape[:-1], -1)
         return logprob_entropy(hidden, self._layer.weight, targets_N, transform=self._transform, **options)

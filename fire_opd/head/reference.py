@@ -18,6 +18,7 @@ def reference_logprob_entropy(
     Returns:
         logprob_T and entropy_T in nat, fp32 (fp64 for fp64 input).
     """
-    logits_TV = (hidden_TD @ weight_VD.T).to(torch.promote_types(hidden_TD.dtype, torch.float32)) / temperature
+    dtype = torch.promote_types(hidden_TD.dtype, torch.float32)
+    logits_TV = hidden_TD.to(dtype) @ weight_VD.to(dtype).T / temperature
     logp_TV = logits_TV.log_softmax(-1)
     return logp_TV.gather(1, targets_T[:, None])[:, 0], -(logp_TV.exp() * logp_TV).sum(-1)

@@ -12,6 +12,7 @@ from typing import Any
 from transformers import PreTrainedTokenizerBase
 
 from fire_opd.errors import PreflightError
+from fire_opd.head.family import attention
 from fire_opd.models import load_tokenizer, shared_vocab, text_config
 from fire_opd.prompts.render import Renderer
 from fire_opd.prompts.stops import end_notes, named, named_ends, stop_tokens
@@ -42,10 +43,13 @@ def preflight(spec: RunSpec) -> dict[str, Any]:
     Raises:
         PreflightError: naming the tokens that differ, or a model that cannot hold prompt and response.
         PromptError: the student's template cannot be used.
+        SpecError: `train.packing` on a GPU, and no attention for it.
     """
     student, given = load_tokenizer(spec.student), spec.sampling.stop_token_ids
     vocab = shared_vocab(spec)
     _check_shape(spec, "the student", spec.student, student)
+    if spec.train.packing:
+        attention(spec.student, text_config(spec.student), spec.placement.device)
     ends = stop_tokens(spec.student, given, student)
     _check_ends(student, ends, vocab)
     notes = Renderer.of(spec, student).notes()

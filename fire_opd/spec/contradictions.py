@@ -102,8 +102,8 @@ def _modes(spec: "RunSpec") -> Iterator[str]:
             )
     models = {"student": spec.student, **{f"teachers.{name}": teacher for name, teacher in spec.teachers.items()}}
     for field, model in models.items():
-        if model.attention == "flash_attention_2" and place.device == "cpu":
-            yield f"{field}.attention = flash_attention_2 needs placement.device cuda; on a CPU use auto"
+        if model.attention in ("flash_attention_2", "flex_attention") and place.device == "cpu":
+            yield f"{field}.attention = {model.attention} needs placement.device cuda; on a CPU use auto"
     if place.sampler.mode == "sleep" and spec.student.adapted:
         yield "placement.sampler.mode = sleep with student.adapter: not supported; use resident or cold"
     if place.trainer.mode == "sleep" and spec.train.zero not in (1, 2):

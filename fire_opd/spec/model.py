@@ -18,7 +18,7 @@ from fire_opd.spec.rules import RulesSpec
 
 Device = Literal["cpu", "cuda"]
 Dtype = Literal["float32", "bfloat16"]
-Attention = Literal["auto", "eager", "sdpa", "flash_attention_2"]
+Attention = Literal["auto", "eager", "sdpa", "flash_attention_2", "flex_attention"]
 Scope = Literal["batch", "teacher", "micro_batch"]
 # Fields of a prompt set, each with the name of the column that holds it, or a dotted path into one.
 Columns = dict[Literal["prompt", "answer", "domain", "teacher", "id"], Annotated[str, Field(min_length=1)]]
@@ -32,7 +32,8 @@ class ModelSpec(Part):
     dtype: Dtype = Field("bfloat16", description="Precision in which the model is sampled, scored and trained.")
     attention: Attention = Field(
         "auto",
-        description="Attention in scores and training; auto: sdpa, or eager where a family needs it.",
+        description="Attention in scores and training; auto: sdpa, or eager where a family needs it; packed on a GPU, "
+        "flash_attention_2 where it is installed, else flex_attention.",
     )
     trust_remote_code: bool = Field(False, description="Run code shipped with the model; needs a pinned revision.")
 

@@ -57,6 +57,7 @@ class Trainer:
         self._config = deepspeed_config(spec, deepspeed or {})
         self.rank, self.world_size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
         self._deepspeed = _start_deepspeed(device)
+        self._packed_on = device if spec.train.packing else None
         self.device = torch.device("cuda", int(os.environ["LOCAL_RANK"])) if device == "cuda" else torch.device("cpu")
         self.updates = 0
         self._asleep = False
@@ -218,7 +219,7 @@ class Trainer:
 
         Init.param_id = 0  # a counter of this process; ZeRO 3 writes it into its states
         train = self.spec.train
-        model = load_model(self.student)  # on the CPU: DeepSpeed places or partitions it
+        model = load_model(self.student, packed_on=self._packed_on)  # on the CPU: DeepSpeed places or partitions it
         if self.adapted:
             add_adapter(model, self.spec.student.adapter, derive_seed(self.spec.seed, "adapter"))
         if train.gradient_checkpointing:

@@ -8,9 +8,9 @@ import torch
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from fire_opd.errors import SpecError
-from fire_opd.head import LogitTransform, Policy, check_policy, collate, load_model, logit_transform
+from fire_opd.head import LogitTransform, Policy, check_policy, collate, family, load_model, logit_transform
 from fire_opd.head import policy as policy_module
-from fire_opd.spec import ModelSpec
+from fire_opd.spec import Device, ModelSpec
 from tests.families import FAMILIES, LEAKING, build_family, own_values, save_family
 
 SEQUENCES = [([1, 2, 3], [4, 5]), ([7] * 5, [1, 2, 3, 4, 5, 6]), ([9, 8], [3]), ([5], list(range(6, 46)))]
@@ -73,6 +73,35 @@ def test_attention_that_leaves_out_a_part_is_refused(tmp_path: Path) -> None:
     for dtype in ("float32", "bfloat16"):
         with pytest.raises(SpecError, match=r"attention sdpa differ by .* `attention` to eager"):
             check_policy(Policy(copy.deepcopy(model).to(getattr(torch, dtype))), "x", dtype, 64)
+
+
+def test_attention_of_packed_sequences_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By a kernel that knows where sequences begin, or not at all; on a CPU and without packing nothing changes."""
+
+    def chosen(name: str, installed: bool, packed_on: Device | None = "cuda", **fields: str) -> str | None:
+        monkeypatch.setattr(family, "is_flash_attn_2_available", lambda: installed)
+        return family.attention(ModelSpec(path="x", **fields), build_family(name).config, packed_on)
+
+    assert chosen("qwen3", True) == "flash_attention_2"
+    assert chosen("qwen3", True, dtype="float32") == chosen("qwen3", False) == chosen("gemma2", False)
+    assert chosen("gemma2", False) == "flex_attention"
+    assert chosen("gpt_oss", True) == "flex_attention"  # flash_attention_2 knows no sinks
+    assert chosen("gpt2", True) == "flash_attention_2"
+    assert chosen("mpt", True, attention="flash_attention_2") == "flash_attention_2"  # asked for: transformers decides
+    with pytest.raises(
+        SpecError, match=r"gpt2\): train.packing on a GPU .* has flash_attention_2 for this family, and"
+    ):
+        chosen("gpt2", False)
+    with pytest.raises(
+        SpecError, match=r"mpt\): .* has neither .* is auto; change that, or set train.packing to false"
+    ):
+        chosen("mpt", True)
+    for attention in ("sdpa", "eager"):
+        with pytest.raises(SpecError, match=rf"flash_attention_2 and flex_attention .* `attention` is {attention};"):
+            chosen("qwen3", True, attention=attention)
+    for packed_on in (None, "cpu"):
+        assert chosen("qwen3", True, packed_on) is None
+        assert chosen("gemma2", True, packed_on) == "eager"
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])

@@ -55,6 +55,8 @@ def test_adapters_are_taken_exactly_and_stale_ones_caught(
         for done, (_, logprobs) in zip(completions, expected, strict=True):
             np.testing.assert_allclose(done.logprobs, logprobs[-len(done.logprobs) :], atol=1e-4)
         previous = adapter
+    crowd = in_fresh_vllm(vllm_process.generate, base, requests(400))  # prompts of more tokens than a step takes
+    assert [done.token_ids for done in crowd[: len(asked)]] == [done.token_ids for done in completions]
     with pytest.raises(StaleWeightsError, match="did not take the new weights"):
         in_fresh_vllm(vllm_process.reload_skipped, base, two, one, tmp_path / "first")
     in_fresh_vllm(vllm_process.reload, base, two, one)

@@ -33,6 +33,13 @@ def test_models_that_fit(assets: Assets) -> None:
     }
 
 
+def test_packing_on_a_gpu_needs_attention_for_it(assets: Assets) -> None:
+    packed = ("train.packing=true", "placement.device=cuda")
+    assert preflight(assets.spec(*packed))["notes"] == []
+    with pytest.raises(SpecError, match=r"train.packing on a GPU needs attention .* is sdpa; change that"):
+        preflight(assets.spec(*packed, "student.attention=sdpa"))
+
+
 def test_padding_and_template_may_differ(assets: Assets, teacher: Path) -> None:
     edit(teacher / "config.json", vocab_size=80)
     for file in teacher.glob("chat_template*"):
