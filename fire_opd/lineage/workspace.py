@@ -49,6 +49,7 @@ def params_of(spec: RunSpec) -> dict[str, Any]:
         "demo": {},
         "revisions": {name: stage.revision for name, stage in STAGES.items()},
         "rounds": {str(n): {"previous": n - 1} for n in range(1, spec.rounds.count + 1)},
+        "served": spec.served or {},
         "ungraded": {} if spec.evaluation.graded else {str(n): {} for n in range(spec.rounds.count + 1)},
         "spec": spec.model_dump(mode="json"),
     }
