@@ -71,7 +71,7 @@ def server(assets: Assets, tmp_path_factory: pytest.TempPathFactory) -> Iterator
 
 def served(assets: Assets, url: str, *overrides: str) -> RunSpec:
     """Teacher m behind the server, c on this machine."""
-    return assets.spec(f"placement.servers.m={{url: {url}, timeout: 20}}", *overrides)
+    return assets.spec(f"placement.servers.m={{url: {url}, timeout: 10}}", *overrides)
 
 
 @pytest.mark.parametrize("method", ["opd", "fire", "fire_kl"])
@@ -142,7 +142,7 @@ def test_a_round_with_a_server_that_hangs(
         os.killpg(group, signal.SIGSTOP)
         try:
             with pytest.raises(
-                TeacherUnreachable, match=r"teacher m .*no answer within 20 s.*give the same command again"
+                TeacherUnreachable, match=r"teacher m .*no answer within 10 s.*give the same command again"
             ):
                 crew.perform("score", 1)
         finally:
