@@ -45,6 +45,14 @@ class StoreUnreachable(StoreError):
     """The store did not answer, or refused. Worth a retry."""
 
 
+class TeacherError(FireOpdError):
+    """A teacher's server gives no answer that can be used: refused, incomplete, or of another model."""
+
+
+class TeacherUnreachable(TeacherError):
+    """A teacher's server did not answer within its deadline. Worth a retry."""
+
+
 class StaleWeightsError(FireOpdError):
     """An engine that was given new weights still computes with other ones."""
 

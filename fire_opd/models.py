@@ -1,7 +1,8 @@
 """What the files of a model say about it, before it is loaded."""
 
 import json
-from collections.abc import Mapping
+import os
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,13 @@ _TOKENIZER_FILES = (
     *("tokenizer.json", "tokenizer.model", "*.model", "vocab.json", "vocab.txt", "*.tiktoken", "tekken.json"),
     "tokenization_*.py",
 )
+_WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
 _NO_TOKENIZER = "save it beside the weights again, as tokenizer.json (tokenizer.save_pretrained)"
+
+
+def has_weights(folder: Path) -> bool:
+    """Whether there are weights under a name that transformers looks for."""
+    return any(os.path.lexists(folder / name) for name in _WEIGHTS)
 
 
 def load_tokenizer(model: ModelSpec) -> Any:
@@ -52,6 +59,13 @@ def _not_an_object(file: Path) -> str:
     except ValueError as error:
         return f"is not JSON: {error}"
     return "" if isinstance(value, dict) else f"holds {type(value).__name__} and no object"
+
+
+def response_text(tokenizer: Any, token_ids: Sequence[int], ends: Sequence[int]) -> str:
+    """Text of a response, without special tokens, and without the token of `ends` that ended it."""
+    ended = len(token_ids) > 0 and token_ids[-1] in ends
+    text: str = tokenizer.decode(list(token_ids[:-1] if ended else token_ids), skip_special_tokens=True)
+    return text
 
 
 def tokens_of(tokenizer: Any) -> int:

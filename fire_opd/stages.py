@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from fire_opd.models import has_weights
 from fire_opd.prompts.files import set_digest
 from fire_opd.spec import RunSpec, spec_values
 from fire_opd.storage import Manifest, Run, directory_digest, model_digest, read_manifest, retired_manifest
@@ -57,7 +58,7 @@ _PROMPT_RULES = tuple(
 _EVALUATION = tuple(
     f"evaluation.{name}" for name in ("grader", "answer_prefix", "k", "temperature", "greedy", "max_tokens", "seed")
 )
-_SINCE = ("rounds.chunk",)  # in a manifest only where it is set, so that results from before there was one stay valid
+_SINCE = ("rounds.chunk", "served")  # in a manifest only where set, so that results from before them stay valid
 _SAMPLED = ("sampling.max_tokens", "sampling.stop_token_ids", "placement.device")
 
 PREPARE = Stage(
@@ -100,7 +101,7 @@ ROLLOUT = Stage(
 DISTRIBUTION = Output("distribution", "scratch/{n}/distribution", ("rounds/{n}/rollouts", "model:*"))
 _SCORED = (
     *("scoring.token_budget", "scoring.head_chunk", "student.dtype", "student.attention"),
-    *("teachers.*.dtype", "teachers.*.attention", "placement.device"),
+    *("teachers.*.dtype", "teachers.*.attention", "placement.device", "served"),
 )
 SCORE = Stage(
     "score",
@@ -246,6 +247,14 @@ class Job:
     def up_to_date(self) -> bool:
         """Whether there is nothing to do."""
         return all(self.finished(output) for output in self.stage.outputs)
+
+    @property
+    def identified(self) -> bool:
+        """Whether the inputs name all that decides the result; not where only a server has a teacher's weights."""
+        teachers = {self.teacher} if self.stage is BASELINE else {*self.run.spec.teachers}
+        folders = [Path(self.run.spec.teachers[n].path) for n in teachers & {*self.run.spec.placement.servers}]
+        asks = self.stage in (BASELINE, SCORE, APPRAISE)
+        return not asks or not any(folder.is_dir() and not has_weights(folder) for folder in folders)
 
     @property
     def scratch(self) -> tuple[Output, ...]:

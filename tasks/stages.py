@@ -9,15 +9,15 @@ from prefect.logging import get_run_logger
 from prefect.tasks import Task
 
 from fire_opd.engines.crew import Crew
-from fire_opd.errors import EngineDied
+from fire_opd.errors import EngineDied, TeacherUnreachable
 from fire_opd.stages import APPRAISE, BASELINE, EVALUATE, INIT, PREPARE, ROLLOUT, SCORE, SELECT, TRAIN, Stage
 
 _PROGRESS_SECONDS = 10.0
 
 
-def _when_engine_died(task: Task[..., Any], run: TaskRun, state: State[Any]) -> bool:
-    """Retry only when an engine died: the next attempt starts a new one. Wrong input stays wrong."""
-    return isinstance(state.result(raise_on_failure=False), EngineDied)
+def _when_passing(task: Task[..., Any], run: TaskRun, state: State[Any]) -> bool:
+    """Retry only when an engine died, or a teacher's server was away. Wrong input stays wrong."""
+    return isinstance(state.result(raise_on_failure=False), EngineDied | TeacherUnreachable)
 
 
 def _task(stage: Stage, run_name: str, description: str) -> Task[..., dict[str, Any]]:
@@ -42,7 +42,7 @@ def _task(stage: Stage, run_name: str, description: str) -> Task[..., dict[str, 
         retries=2,
         retry_delay_seconds=1,
         retry_jitter_factor=0.5,
-        retry_condition_fn=_when_engine_died,
+        retry_condition_fn=_when_passing,
         cache_policy=NO_CACHE,  # a stage directory is its own cache: a job that is up to date does nothing
         persist_result=False,
     )

@@ -7,11 +7,11 @@ from pathlib import Path
 
 from fire_opd.checks.files import read_object, unreadable
 from fire_opd.errors import SpecError
+from fire_opd.models import has_weights
 from fire_opd.spec import ModelSpec
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
-_WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
 _CONVERT = "convert them: AutoModelForCausalLM.from_pretrained(...).save_pretrained(...)"
 # Weights that are not safetensors, by suffix.
 _OTHER_WEIGHTS = {
@@ -55,11 +55,6 @@ def locate(model: ModelSpec) -> Path | None:
     if not _HUB_ID.fullmatch(model.path) or model.path.startswith("."):
         raise SpecError(f"there is no such directory{_near(folder)}{_unpinned(folder) if not model.revision else ''}")
     return _in_cache(model)
-
-
-def has_weights(folder: Path) -> bool:
-    """Whether there are weights under a name that transformers looks for."""
-    return any(os.path.lexists(folder / name) for name in _WEIGHTS)
 
 
 def refuse_other_kinds(folder: Path) -> None:

@@ -7,9 +7,10 @@ from typing import TypeVar
 
 from fire_opd.checks.configs import check_config, check_split, refuse_quantised
 from fire_opd.checks.files import read_object, refuse_pointers
-from fire_opd.checks.folders import has_weights, locate, refuse_offline, refuse_other_kinds
+from fire_opd.checks.folders import locate, refuse_offline, refuse_other_kinds
 from fire_opd.checks.weights import Header, read_headers
 from fire_opd.errors import SpecError
+from fire_opd.models import has_weights
 from fire_opd.spec import ModelSpec, PlacementSpec, RunSpec
 
 Given = TypeVar("Given")
@@ -38,11 +39,15 @@ def check_models(spec: RunSpec) -> list[str]:
         SpecError: one line for each model that cannot be used: field, file, what was found and expected, what to do.
     """
     models = {"student": spec.student, **{f"teachers.{name}": teacher for name, teacher in spec.teachers.items()}}
-    fields: dict[tuple[str, str | None, bool], list[str]] = {}
+    served = {f"teachers.{name}" for name in spec.placement.servers}
+    fields: dict[tuple[str, str | None, bool, bool], list[str]] = {}
     for field, model in models.items():
-        fields.setdefault((model.path, model.revision, model.trust_remote_code), []).append(field)
-    named = {f"{', '.join(f'{f}.path' for f in same)} {path}": models[same[0]] for (path, *_), same in fields.items()}
-    read = _each(named, lambda model: _read(model, spec.placement))
+        fields.setdefault((model.path, model.revision, model.trust_remote_code, field in served), []).append(field)
+    named = {
+        f"{', '.join(f'{f}.path' for f in same)} {path}": (models[same[0]], same[0] in served)
+        for (path, *_), same in fields.items()
+    }
+    read = _each(named, lambda given: _read(given[0], spec.placement, served=given[1]))
     notes = _each(read, _check_tensors)
     return [f"{where}: {note}" for where, found in notes.items() for note in found]
 
@@ -61,8 +66,8 @@ def _each(named: Mapping[str, Given], check: Callable[[Given], Result]) -> dict[
     return results
 
 
-def _read(model: ModelSpec, placement: PlacementSpec) -> _Files | str:
-    """What a model's files say; a note instead when they have to be downloaded first."""
+def _read(model: ModelSpec, placement: PlacementSpec, *, served: bool) -> _Files | str:
+    """What a model's files say; a note instead when they have to be downloaded first, or a server has them."""
     folder = locate(model)
     if folder is None:
         return "is not in the Hub's cache yet; its weights are checked when they are loaded"
@@ -70,6 +75,8 @@ def _read(model: ModelSpec, placement: PlacementSpec) -> _Files | str:
     refuse_pointers(folder)
     config = read_object(folder / "config.json")
     check_config(config, model, placement.device)
+    if served and not has_weights(folder):
+        return "its weights are on its server alone: what it says when the run begins is what it must say later"
     if placement.device == "cuda":
         check_split(config, len(placement.sampler.devices_of(0)))
     if not has_weights(folder) and not Path(model.path).is_dir():

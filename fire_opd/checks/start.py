@@ -30,13 +30,19 @@ def check_start(spec: RunSpec) -> list[str]:
         PromptError: a prompt set, or a template.
         SpecError: a model that cannot be used.
         PreflightError: student and teacher do not fit each other.
+        TeacherError: a teacher's server cannot be used.
     """
     check_prompt_set(spec.prompts, answers=spec.grading is not None)
     check_prompt_set(spec.evaluation, answers=spec.evaluation.graded)
     notes = check_models(spec)
     from fire_opd.scores.preflight import preflight  # transformers takes seconds to import
 
-    notes += preflight(spec)["notes"]
+    found = preflight(spec)
+    notes += found["notes"]
+    if spec.placement.servers:
+        from fire_opd.served import check_servers
+
+        notes += check_servers(spec, found["vocab"])
     with tempfile.TemporaryDirectory() as folder:
         prepare_prompts(spec, Path(folder), no_tick, first=PREPARED)
         golds = golds_note(Path(folder) / "evaluation.parquet", spec.evaluation, no_tick)

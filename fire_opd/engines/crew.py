@@ -227,7 +227,7 @@ class Crew:
     def _restored(self, job: Job) -> str:
         """Bring the outputs of a job from the cache; returns the run that made the last one, empty if not all came."""
         found = ""
-        if self._cache is None:
+        if self._cache is None or not job.identified:
             return found
         for output in job.stage.outputs:
             found = "here" if job.finished(output) else self._cache.restore(job, output) or ""

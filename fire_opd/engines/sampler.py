@@ -11,6 +11,7 @@ from fire_opd.prompts.stops import stop_tokens
 from fire_opd.records import ROLLOUT, join_tables, write_table
 from fire_opd.rollouts import Sampler, sample_rows, write_rollouts
 from fire_opd.runtime.tick import Tick
+from fire_opd.served import ServedSampler
 from fire_opd.spec import ModelSpec
 from fire_opd.stages import Job, Output
 from fire_opd.storage import Run, check_base
@@ -20,7 +21,11 @@ class SamplerEngine:
     """Holds one model in vLLM: the student at some round, or a teacher for its baseline."""
 
     def __init__(self, run: Run, teacher: str = "") -> None:
-        self.run = run
+        self.run, self._loaded = run, None
+        if teacher in run.spec.placement.servers:
+            ends = stop_tokens(run.spec.teachers[teacher], run.spec.sampling.stop_token_ids)
+            self._sampler: Any = ServedSampler(run.spec, teacher, shared_vocab(run.spec), ends)
+            return
         adapter = run.spec.student.adapter
         self._loaded = None if teacher else newest_checkpoint(run.folder)
         lora = (adapter.rank, student_targets(run.spec.student)) if adapter.rank and not teacher else None

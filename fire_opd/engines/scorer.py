@@ -1,4 +1,4 @@
-"""The scorer: the teachers, and the student that sampled, in one process."""
+"""The scorer: the teachers, and the student that sampled, in one process; some teachers behind servers."""
 
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,8 @@ class ScorerEngine:
     def make(self, job: Job, output: Output, out: Path, tick: Tick) -> dict[str, Any]:
         """Score a round's rollouts, or the answers of its evaluation."""
         self._scorer.wake()
+        if not job.chunks:  # what is only joined asks no teacher
+            self._scorer.prove_servers(self.run.cache, tick)
         if job.stage.name == "appraise":
             evaluation = job.directory("rounds/{n}/evaluation")
             self._take(job.directory("rounds/{n}/checkpoint"))

@@ -27,7 +27,7 @@ class Round:
 
     teacher_T: NDArray[np.float32]  # log-probs of the sampled tokens, nat
     student_T: NDArray[np.float32]  # of the student that sampled
-    teacher_entropy_T: NDArray[np.float32]  # nat, of the whole next-token distribution
+    teacher_entropy_T: NDArray[np.float32] | None  # nat, of the whole next-token distribution; None: not asked for
     student_entropy_T: NDArray[np.float32]
     offsets: Offsets
     seeds: NDArray[np.uint64]  # [B], one a trajectory, for controls that draw

@@ -143,9 +143,8 @@ def _emptied(batch: pa.Table, metrics: dict[str, Any], why: str) -> tuple[pa.Tab
 
 
 def _round(rollouts: pa.Table, scores: pa.Table, spec: RunSpec) -> Round:
-    names = ("teacher_logprobs", "student_logprobs", "teacher_entropies", "student_entropies")
-    (teacher_T, offsets), *others = (flatten(scores[name]) for name in names)
-    student_T, teacher_entropy_T, student_entropy_T = (values_T for values_T, _ in others)
+    found = {name: flatten(scores[name]) for name in _scored(scores)}
+    teacher_T, offsets = found["teacher_logprobs"]
     ids = zip(*(rollouts[name].to_pylist() for name in _IDS), strict=True)
     seeds = np.array([derive_seed(spec.seed, "control", *row) for row in ids], dtype=np.uint64)
     number = rollouts["round"][0].as_py() if len(rollouts) else 1
@@ -156,9 +155,9 @@ def _round(rollouts: pa.Table, scores: pa.Table, spec: RunSpec) -> Round:
     )
     return Round(
         teacher_T=teacher_T,
-        student_T=student_T,
-        teacher_entropy_T=teacher_entropy_T,
-        student_entropy_T=student_entropy_T,
+        student_T=found["student_logprobs"][0],
+        teacher_entropy_T=found.get("teacher_entropies", (None,))[0],
+        student_entropy_T=found["student_entropies"][0],
         offsets=offsets,
         seeds=seeds,
         prompt_B=_codes(rollouts["prompt"]),
@@ -168,6 +167,12 @@ def _round(rollouts: pa.Table, scores: pa.Table, spec: RunSpec) -> Round:
         by_teacher=_by_teacher(scores) if "logprobs_by_teacher" in asked else {},
         correct_B=scores["correct"].to_numpy() if "correct" in asked else None,
     )
+
+
+def _scored(scores: pa.Table) -> list[str]:
+    """The columns of all runs; teachers' entropies are null where a server was not asked for them."""
+    names = ("teacher_logprobs", "student_logprobs", "teacher_entropies", "student_entropies")
+    return [name for name in names if not scores[name].null_count]
 
 
 def _by_teacher(scores: pa.Table) -> dict[str, NDArray[np.float32]]:
@@ -200,7 +205,7 @@ def _lists(values_T: Floats, offsets: Offsets) -> pa.ListArray:
 def _finite(scores: pa.Table, spec: RunSpec) -> NDArray[np.bool_]:
     """Which trajectories have scores that are numbers."""
     finite = np.ones(len(scores), dtype=bool)
-    for name in ("teacher_logprobs", "student_logprobs", "teacher_entropies", "student_entropies"):
+    for name in _scored(scores):
         with np.errstate(invalid="ignore"):
             finite_now = np.isfinite(segment_sum(*flatten(scores[name])))
         bad = np.flatnonzero(~finite_now)

@@ -27,7 +27,7 @@ class Weights:
 
 
 def token_weights(
-    teacher_entropy_T: NDArray[np.floating],
+    teacher_entropy_T: NDArray[np.floating] | None,
     student_entropy_T: NDArray[np.floating],
     offsets: Offsets,
     eligible: NDArray[np.bool_],
@@ -40,8 +40,8 @@ def token_weights(
     """Weights of all tokens, with mean 1 in every trajectory.
 
     Args:
-        teacher_entropy_T: nat, of the full next-token distribution.
-        student_entropy_T: likewise.
+        teacher_entropy_T: nat, of the full next-token distribution; None is allowed where alpha is 0.
+        student_entropy_T: likewise, always given.
         offsets: [B + 1].
         eligible: [B], trajectories whose tokens count for the maxima.
         group_B: scope of each trajectory.
@@ -49,12 +49,16 @@ def token_weights(
         beta: strength of student confusion.
         maximum: `p99` takes the 99th percentile instead, so that one outlier cannot flatten all weights.
     """
-    teacher_max_B = _maxima(teacher_entropy_T, offsets, eligible, group_B, maximum)
     student_max_B = _maxima(student_entropy_T, offsets, eligible, group_B, maximum)
-    weights_T = teacher_entropy_T / spread(teacher_max_B, offsets)
-    np.clip(1 - weights_T, 0, 1, out=weights_T)
-    weights_T *= alpha
-    weights_T += 1
+    if teacher_entropy_T is None:
+        assert not alpha
+        teacher_max_B, weights_T = np.zeros(len(group_B)), np.ones(len(student_entropy_T))
+    else:
+        teacher_max_B = _maxima(teacher_entropy_T, offsets, eligible, group_B, maximum)
+        weights_T = teacher_entropy_T / spread(teacher_max_B, offsets)
+        np.clip(1 - weights_T, 0, 1, out=weights_T)
+        weights_T *= alpha
+        weights_T += 1
     confusion_T = student_entropy_T / spread(student_max_B, offsets)
     np.clip(confusion_T, 0, 1, out=confusion_T)
     confusion_T *= beta

@@ -73,32 +73,32 @@ class DistributionWriter:
     Args:
         folder: to write into.
         teacher: its name.
-        matrix: its output matrix.
+        matrix: its output matrix; None where it is elsewhere, and `put` gets log-probs.
         tokens: response tokens of its trajectories.
         vocab: ids that student and teacher share.
         chunk: tokens whose logits exist at one time.
     """
 
     def __init__(
-        self, folder: Path, teacher: str, matrix: OutputMatrix, *, tokens: int, vocab: int, chunk: int
+        self, folder: Path, teacher: str, matrix: OutputMatrix | None, *, tokens: int, vocab: int, chunk: int
     ) -> None:
-        self._matrix, self._vocab, self._chunk = matrix, vocab, chunk
-        self._hidden = matrix.keeps_hidden(vocab)
-        kept = matrix.weight_VD.dtype if self._hidden else torch.float32
+        self._vocab, self._chunk = vocab, chunk
+        self._matrix = matrix  # makes log-probs of what `put` gets; None: that is kept as it comes
+        kept, width = torch.float32, vocab
+        if matrix and matrix.keeps_hidden(vocab):
+            kept, width, self._matrix = matrix.weight_VD.dtype, matrix.weight_VD.shape[1], None
+            matrix.save(folder / f"{teacher}.safetensors")
         self._bits = _BITS.get(kept, kept)
-        width = matrix.weight_VD.shape[1] if self._hidden else vocab
         number = torch.empty(0, dtype=self._bits).numpy().dtype
         self._file = open_memmap(  # type: ignore[no-untyped-call]
             folder / f"{teacher}.npy", "w+", number, (max(tokens, 1), width)
         )
-        if self._hidden:
-            matrix.save(folder / f"{teacher}.safetensors")
 
-    def put(self, places_N: NDArray[np.int64], hidden_ND: Tensor) -> None:
-        """Write each token to its place in the file."""
+    def put(self, places_N: NDArray[np.int64], given: Tensor) -> None:
+        """Write each token to its place in the file: hidden states [N, D], or log-probs [N, V] without a matrix."""
         for begin in range(0, len(places_N), self._chunk):
             part = slice(begin, begin + self._chunk)
-            values = hidden_ND[part] if self._hidden else self._matrix.logprobs(hidden_ND[part], self._vocab)
+            values = self._matrix.logprobs(given[part], self._vocab) if self._matrix else given[part]
             self._file[places_N[part]] = values.view(self._bits).cpu().numpy()
 
     def close(self) -> int:

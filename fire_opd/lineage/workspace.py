@@ -51,6 +51,7 @@ def params_of(spec: RunSpec) -> dict[str, Any]:
         "rounds": {
             str(n): {"previous": n - 1, "student": spec.rounds.student_of(n)} for n in range(1, spec.rounds.count + 1)
         },
+        "served": spec.served or {},
         "ungraded": {} if spec.evaluation.graded else {str(n): {} for n in range(spec.rounds.count + 1)},
         "spec": spec.model_dump(mode="json"),
     }

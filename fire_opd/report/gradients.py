@@ -27,7 +27,9 @@ def cosines(run: Run, round: int, batches: Mapping[str, tuple[RunSpec, pa.Table]
         round: its number.
         batches: spec and table BATCH by method.
     """
-    job, scorer = Job(run, SCORE, round), Scorer(run.spec)
+    job = Job(run, SCORE, round)
+    whole = next((spec for spec, _ in batches.values() if spec.method.divergence), run.spec)
+    scorer = Scorer(whole)  # which asks teachers behind servers for as much as any of the methods needs
     scorer.load_student(job.directory("rounds/{s}/checkpoint"), None)
     rollouts, scores = job.directory("rounds/{n}/rollouts"), job.directory("rounds/{n}/scores")
     found: dict[str, float] = {}

@@ -51,7 +51,8 @@ def what_if(run: Run, round: int, methods: Sequence[str], *, gradients: bool = F
         except ValidationError as error:
             rows.append({"method": name, "error": explain("with this run", error)})
             continue
-        if missing := [name for name in spec.score_columns if scores[name].null_count]:
+        needed = (*spec.score_columns, *(["teacher_entropies"] if spec.needs_teacher_entropies else []))
+        if missing := [name for name in needed if scores[name].null_count]:
             rows.append({"method": name, "error": f"needs scores with {', '.join(missing)}"})
             continue
         try:

@@ -16,7 +16,7 @@ from typing import Any, get_args
 from fire_opd.errors import EngineError, StaleWeightsError
 from fire_opd.generation import Completion, Request
 from fire_opd.head.probes import noise_floor, prove_fresh, read_probes
-from fire_opd.models import load_tokenizer
+from fire_opd.models import load_tokenizer, response_text
 from fire_opd.rollouts.worker import same_tensors
 from fire_opd.runtime import failpoints
 from fire_opd.runtime.tick import Tick, no_tick
@@ -124,9 +124,7 @@ class Sampler:
 
     def decode(self, token_ids: Sequence[int]) -> str:
         """Text of a response, without special tokens, and without the token that ended it."""
-        ended = len(token_ids) > 0 and token_ids[-1] in self._stop_tokens
-        text: str = self._tokenizer.decode(list(token_ids[:-1] if ended else token_ids), skip_special_tokens=True)
-        return text
+        return response_text(self._tokenizer, token_ids, self._stop_tokens)
 
     def load(self, checkpoint: Path, previous: Path | None) -> None:
         """Take the weights of `checkpoint` in place, and prove it.

@@ -7,12 +7,14 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
+from fire_opd.errors import PreflightError
 from fire_opd.fire.ragged import flatten
-from fire_opd.head import DistributionWriter, first_tokens, join_distributions
+from fire_opd.head import DistributionWriter, Policy, first_tokens, join_distributions
 from fire_opd.records import ROLLOUT, read_table
 from fire_opd.runtime.tick import Tick
 from fire_opd.scores.passes import forward, progress, read_round
 from fire_opd.scores.scorer import Scorer
+from fire_opd.served import ServedTeacher
 from fire_opd.spec import RunSpec
 
 TEACHER_VALUES = ("teacher_logprobs", "teacher_entropies")
@@ -37,8 +39,8 @@ def keep_distribution(
         `tokens`, and `bytes_per_token` of each teacher's file.
 
     Raises:
-        PreflightError: as `score_rows`.
-        ArtifactError: as `score_rows`.
+        PreflightError: as `score_rows`; a teacher's server is not asked for distributions.
+        ArtifactError, TeacherError: as `score_rows`.
     """
     table, tokens, names = read_round(rollouts, scorer, rows)
     response_T, offsets = tokens["response_ids"]
@@ -50,7 +52,13 @@ def keep_distribution(
         own = np.flatnonzero(names == name)
         count = int(length_B[own].sum())
         chunk = spec.scoring.head_chunk
-        writer = DistributionWriter(out, name, policy.output_matrix, tokens=count, vocab=scorer.vocab, chunk=chunk)
+        if isinstance(policy, ServedTeacher) and not policy.whole:
+            raise PreflightError(
+                f"teacher {name} is behind a server that is asked for the sampled tokens only, by method "
+                f"{scorer.spec.method.name}: there is no distribution to keep"
+            )
+        matrix = policy.output_matrix if isinstance(policy, Policy) else None
+        writer = DistributionWriter(out, name, matrix, tokens=count, vocab=scorer.vocab, chunk=chunk)
 
         def keep(batch: list[int], hidden_ND: Tensor, writer: DistributionWriter = writer) -> None:
             places = [np.arange(first_B[row], first_B[row] + length_B[row]) for row in batch]

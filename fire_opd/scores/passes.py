@@ -19,6 +19,7 @@ from fire_opd.head import Policy, collate, plan
 from fire_opd.records import ROLLOUT, read_table
 from fire_opd.runtime.tick import Tick
 from fire_opd.scores.scorer import Scorer
+from fire_opd.served import ServedTeacher
 
 Values = NDArray[np.float32]  # one number a response token, rows laid end to end
 Tokens = Mapping[str, tuple[NDArray[Any], Offsets]]
@@ -52,7 +53,7 @@ def progress(tick: Tick, total: int) -> Callable[[int], None]:
 @torch.no_grad()
 def forward(
     scorer: Scorer,
-    policy: Policy,
+    policy: Policy | ServedTeacher,
     tokens: Tokens,
     rows: NDArray[np.int64],
     into: tuple[Values, ...],
@@ -63,9 +64,13 @@ def forward(
 ) -> None:
     """Write log-probs and entropies of the response tokens of `rows` to their places.
 
-    `keep` gets the rows of each micro-batch, and the hidden states that predict their response tokens. With `options`
-    of the head for the rows of a micro-batch, a divergence goes into a third column.
+    `keep` gets the rows of each micro-batch, and the hidden states that predict their response tokens; from a server,
+    the log-probs of all tokens there. With `options` of the head for the rows of a micro-batch, a divergence goes into
+    a third column.
     """
+    if isinstance(policy, ServedTeacher):
+        _ask(policy, tokens, rows, into, advance, keep)
+        return
     scoring = scorer.spec.scoring
     (prompt_T, prompts), (response_T, responses) = tokens["prompt_ids"], tokens["response_ids"]
     for group in plan((np.diff(prompts) + np.diff(responses))[rows].tolist(), scoring.token_budget):
@@ -80,6 +85,29 @@ def forward(
             split = torch.split(value_N.float().cpu(), batch.lengths)
             for (_, response), value in zip(parts, split, strict=True):
                 column[response] = value.numpy()
+        advance(len(group))
+
+
+def _ask(
+    teacher: ServedTeacher,
+    tokens: Tokens,
+    rows: NDArray[np.int64],
+    into: tuple[Values, ...],
+    advance: Callable[[int], None],
+    keep: Callable[[list[int], Tensor], None],
+) -> None:
+    """The same by a server, in requests of as many rows as it is asked for at a time."""
+    (prompt_T, prompts), (response_T, responses) = tokens["prompt_ids"], tokens["response_ids"]
+    for begin in range(0, len(rows), teacher.batch):
+        group = rows[begin : begin + teacher.batch].tolist()
+        filled = [row for row in group if responses[row] < responses[row + 1]]  # an empty response has no scores
+        parts = [(slice(*prompts[row : row + 2]), slice(*responses[row : row + 2])) for row in filled]
+        sequences = [(prompt_T[prompt].tolist(), response_T[response].tolist()) for prompt, response in parts]
+        for row, (_, response), found in zip(filled, parts, teacher.score(sequences, filled), strict=True):
+            into[0][response] = found.logprobs_T
+            into[1][response] = found.entropies_T
+            if found.distribution_TV is not None:
+                keep([row], torch.from_numpy(found.distribution_TV))
         advance(len(group))
 
 

@@ -20,11 +20,13 @@ from fire_opd.runtime.tick import Tick
 from fire_opd.scores.distribution import TEACHER_VALUES
 from fire_opd.scores.passes import IDS, Values, forward, progress, read_round
 from fire_opd.scores.scorer import Scorer
+from fire_opd.served import ServedTeacher
 from fire_opd.spec import Divergence, RunSpec
 from fire_opd.spec.method import ScoreColumn
 
 _ENGINE = ("engine_logprobs",)
 _NUMBERS = ("divergences", "reference_logprobs")  # a number a token, of the columns that only some methods need
+_OPTIONAL = ("teacher_entropies", *get_args(ScoreColumn))
 _KINDS = (*TEACHER_VALUES, "student_logprobs", "student_entropies")
 
 
@@ -68,6 +70,7 @@ def score_rows(
     Raises:
         PreflightError: a rollout names a teacher that the spec does not have.
         ArtifactError: a response holds a token beyond the shared vocabulary.
+        TeacherError: the server of a teacher gives no answer, or not all numbers.
     """
     table, tokens, names = read_round(rollouts, scorer, rows)
     response_T, offsets = tokens["response_ids"]
@@ -99,11 +102,13 @@ def score_rows(
     by_teacher = {name: columns["teacher_logprobs"].copy() for name in others}
     for name, foreign in others.items():  # those of its own rows are there
         forward(scorer, scorer.teachers[name], tokens, foreign, (by_teacher[name], unused), advance)
+    if any(isinstance(teacher, ServedTeacher) and not teacher.whole for teacher in scorer.teachers.values()):
+        del columns["teacher_entropies"]  # not asked for, since the method needs none
     begins = pa.array(offsets, pa.int32())
     lists = {name: pa.ListArray.from_arrays(begins, pa.array(values_T)) for name, values_T in columns.items()}
     if by_teacher:
         lists["logprobs_by_teacher"] = _maps(by_teacher, offsets)
-    absent = {name: pa.nulls(len(table), SCORE.field(name).type) for name in get_args(ScoreColumn) if name not in lists}
+    absent = {name: pa.nulls(len(table), SCORE.field(name).type) for name in _OPTIONAL if name not in lists}
     return pa.table({**{n: table[n] for n in IDS}, **lists, **absent}).select(SCORE.names)
 
 
@@ -120,8 +125,9 @@ def write_scores(
         correct: the grader's verdict on each rollout, for the column of that name.
 
     Returns:
-        Means over response tokens, nat: `teacher_logprob`, `teacher_entropy`, `student_logprob`, `student_entropy`,
-        `reverse_kl` (student minus teacher log-prob, the k1 estimate), and the same for each teacher in `by_teacher`;
+        Means over response tokens, nat: `teacher_logprob`, `teacher_entropy` (None where a server was not asked for
+        it), `student_logprob`, `student_entropy`, `reverse_kl` (student minus teacher log-prob, the k1 estimate), and
+        the same for each teacher in `by_teacher`;
         `mismatch`, `mismatch_max` (|scorer - engine| log-prob) and `mismatch_kl` (k3 estimate). All without the
         trajectories that have a score which is not finite, whose number is `not_finite`.
 
@@ -131,7 +137,8 @@ def write_scores(
     """
     engine_T, offsets = flatten(read_table(rollouts / "rollouts.parquet", ROLLOUT, _ENGINE)["engine_logprobs"])
     asked = [name for name in _NUMBERS if scores[name].null_count < len(scores)]
-    columns = {name: flatten(scores[name])[0] for name in (*_KINDS, *asked)}
+    kinds = [name for name in _KINDS if not scores[name].null_count]
+    columns = {name: flatten(scores[name])[0] for name in (*kinds, *asked)}
     names = np.array(scores["teacher"].to_pylist(), dtype=object)
     finite_T, broken = _finite(columns, offsets, spec)
     told = {kind: values_T[finite_T] for kind, values_T in columns.items()}
@@ -181,14 +188,14 @@ def _finite(columns: Mapping[str, Values], offsets: Offsets, spec: RunSpec) -> t
 
 
 def _metrics(columns: Mapping[str, Values], name_T: NDArray[Any], teachers: list[str]) -> dict[str, Any]:
-    def means(mask_T: NDArray[np.bool_] | slice) -> dict[str, float]:
+    def means(mask_T: NDArray[np.bool_] | slice) -> dict[str, float | None]:
         def mean(kind: str) -> float:
             values_T = columns[kind][mask_T]
             return float(values_T.mean(dtype=np.float64)) if len(values_T) else 0.0
 
         return {
             "teacher_logprob": mean("teacher_logprobs"),
-            "teacher_entropy": mean("teacher_entropies"),
+            "teacher_entropy": mean("teacher_entropies") if "teacher_entropies" in columns else None,
             "student_logprob": mean("student_logprobs"),
             "student_entropy": mean("student_entropies"),
             "reverse_kl": mean("student_logprobs") - mean("teacher_logprobs"),

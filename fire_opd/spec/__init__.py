@@ -25,6 +25,7 @@ from fire_opd.spec.model import (
     WeightsSpec,
 )
 from fire_opd.spec.rules import RulesSpec
+from fire_opd.spec.server import ServerSpec
 
 __all__ = [
     "AdapterSpec",
@@ -45,6 +46,7 @@ __all__ = [
     "RunSpec",
     "SamplingSpec",
     "ScoringSpec",
+    "ServerSpec",
     "StorageSpec",
     "StudentSpec",
     "TeacherSpec",

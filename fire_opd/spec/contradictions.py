@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from fire_opd.spec.method import FILTERED, FIRST_STUDENT
 from fire_opd.spec.placement import unusable
+from fire_opd.spec.server import unusable_servers
 
 if TYPE_CHECKING:
     from fire_opd.spec.model import RunSpec
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
 
 def contradictions(spec: "RunSpec") -> Iterator[str]:
     """Each contradiction as one line: the fields, what they say, and what to do."""
-    for part in (_sampling, _evaluation, _method, _rounds, unusable, _modes, _teachers):
+    for part in (_sampling, _evaluation, _method, _rounds, unusable, _modes, _teachers, unusable_servers):
         yield from part(spec)
 
 

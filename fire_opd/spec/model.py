@@ -15,11 +15,13 @@ from fire_opd.spec.loggers import LoggersSpec
 from fire_opd.spec.method import MethodSpec, ScoreColumn, fill_by_method
 from fire_opd.spec.part import Part
 from fire_opd.spec.rules import RulesSpec
+from fire_opd.spec.server import ServerSpec
 
 Device = Literal["cpu", "cuda"]
 Dtype = Literal["float32", "bfloat16"]
 Attention = Literal["auto", "eager", "sdpa", "flash_attention_2", "flex_attention"]
 Scope = Literal["batch", "teacher", "micro_batch"]
+ServedPart = Literal["distribution", "sampled"]  # log-probs of all tokens at a place, or of the sampled one
 # Fields of a prompt set, each with the name of the column that holds it, or a dotted path into one.
 Columns = dict[Literal["prompt", "answer", "domain", "teacher", "id"], Annotated[str, Field(min_length=1)]]
 
@@ -229,12 +231,15 @@ class RolePlacement(Part):
 
 
 class PlacementSpec(Part):
-    """Which devices the three roles use."""
+    """Which devices the three roles use, and which teachers are elsewhere."""
 
     device: Device = Field("cuda", description="What all three roles compute on.")
     sampler: RolePlacement = Field(default_factory=RolePlacement)
     scorer: RolePlacement = Field(default_factory=RolePlacement)
     trainer: RolePlacement = Field(default_factory=RolePlacement)
+    servers: dict[str, ServerSpec] = Field(
+        default_factory=dict, description="Teachers that are asked over HTTP, by name; the others are loaded here."
+    )
     load_deadline: float = Field(900, gt=0, description="Seconds an engine may take to load.")
     tick_deadline: float = Field(120, gt=0, description="Seconds without a sign of progress before an engine is dead.")
     gpu_price_per_hour: float = Field(0.0, ge=0, description="Money a device-hour, for the ledger.")
@@ -314,6 +319,18 @@ class RunSpec(Part):
         own = self.method.score_columns
         wanted = self.loss.reference_kl and "reference_logprobs" not in own
         return (*own, "reference_logprobs") if wanted else own
+
+    @property
+    def needs_teacher_entropies(self) -> bool:
+        """Whether selection reads the teachers' entropies."""
+        weighs = self.weights.alpha > 0 and self.method.name in ("fire", "fire_kl", "random_filter")
+        return weighs or self.method.name == "eopd"
+
+    @property
+    def served(self) -> dict[str, ServedPart] | None:
+        """What each teacher behind a server is asked for; None where there is none."""
+        whole = self.method.divergence or self.needs_teacher_entropies
+        return dict.fromkeys(sorted(self.placement.servers), "distribution" if whole else "sampled") or None
 
     @property
     def grading(self) -> dict[str, str] | None:

@@ -41,7 +41,8 @@ def footprint(spec: RunSpec) -> Footprint:
     files, rank = list(Path(spec.student.path).glob("*.safetensors")), spec.student.adapter.rank
     checkpoint = sum(_adapter_bytes(file, rank) if rank else file.stat().st_size for file in files)
     tokens = spec.rounds.rollouts * min(spec.sampling.max_tokens, _LONGEST)
-    distribution = tokens * max(map(_distribution_bytes, spec.teachers.values())) if spec.method.divergence else 0
+    sizes = [_distribution_bytes(model, name in spec.placement.servers) for name, model in spec.teachers.items()]
+    distribution = tokens * max(sizes) if spec.method.divergence else 0
     return Footprint(
         rounds=spec.rounds.count,
         checkpoint=checkpoint,
@@ -61,11 +62,12 @@ def _adapter_bytes(file: Path, rank: int) -> int:
     return sum(4 * rank * sum(shape) for shape in shapes if len(shape) == 2)
 
 
-def _distribution_bytes(teacher: ModelSpec) -> int:
+def _distribution_bytes(teacher: ModelSpec, served: bool) -> int:
     """A token's whole distribution as it is kept (head/teacher.py); 0 where the config is not here or says nothing."""
     with contextlib.suppress(OSError, ValueError, AttributeError, TypeError):
         config = json.loads((Path(teacher.path) / "config.json").read_text())
         config = config.get("text_config") or config
         width, vocab = int(config.get("hidden_size") or 0), int(config.get("vocab_size") or 0)
-        return min(width * (4 if teacher.dtype == "float32" else 2), vocab * 4)
+        hidden = width * (4 if teacher.dtype == "float32" else 2)  # which a server does not tell
+        return vocab * 4 if served else min(hidden, vocab * 4)
     return 0

@@ -31,7 +31,7 @@ def model_digest(model: ModelSpec, cache: Path) -> str:
         if key not in known:
             known[key] = file_entry(file).sha256
         digests[str(file.relative_to(directory))] = known[key]
-    _write_atomically(cache, json.dumps(known, indent=1))
+    write_atomically(cache, json.dumps(known, indent=1))
     return hashlib.sha256(json.dumps(digests, sort_keys=True).encode()).hexdigest()
 
 
@@ -62,7 +62,8 @@ def is_model_file(file: Path) -> bool:
     return file.suffix in _RELEVANT
 
 
-def _write_atomically(path: Path, text: str) -> None:
+def write_atomically(path: Path, text: str) -> None:
+    """Write a file that several processes may read and write: each sees it whole."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     temporary.write_text(text)

@@ -22,6 +22,7 @@ DERIVED = {
     "total_updates": {"spec.rounds.count", "spec.rounds.updates", "spec.train"},
     "evaluation.graded": {"spec.evaluation.grader"},
     "score_columns": {"spec.method", "spec.loss.reference_kl"},
+    "served": {"served"},  # beside the spec, for the address of a server decides nothing
     "grading": {"spec.method", "spec.evaluation.grader", "spec.evaluation.answer_prefix"},
     "rules.of_select": {"spec.rules"},
     "rules.of_train": {"spec.rules"},

@@ -13,6 +13,7 @@ from fire_opd.spec.method import MethodSpec
 
 def _coefficients(round: Round, weights_T: Floats, options: MethodSpec) -> Coefficients:
     assert options.threshold is not None
+    assert round.teacher_entropy_T is not None
     return round.advantage(), (round.teacher_entropy_T > options.threshold).astype(np.float64)
 
 

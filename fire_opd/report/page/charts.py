@@ -55,10 +55,11 @@ def weights(run: Run) -> str:
     histogram.set_title("weights of kept tokens, a line a round, the last one darkest", fontsize=9)
     if batches and len(found):
         scores = read_table(batches[-1].parents[1] / "scores" / "scores.parquet", SCORE, list(_ENTROPIES))
-        x, y = (flatten(scores.filter(batch["kept"])[name])[0] for name in _ENTROPIES)
-        colours = colormaps["cividis"].resampled(16)  # so few that the bar is shapes: the page may show no images
-        mean = where.hexbin(x, y, C=found, gridsize=25, cmap=colours, linewidths=0)
-        sheet.colorbar(mean, ax=where).ax.tick_params(labelsize=7)
+        if not scores[_ENTROPIES[0]].null_count:  # a teacher behind a server may not have been asked
+            x, y = (flatten(scores.filter(batch["kept"])[name])[0] for name in _ENTROPIES)
+            colours = colormaps["cividis"].resampled(16)  # so few that the bar is shapes: the page may show no images
+            mean = where.hexbin(x, y, C=found, gridsize=25, cmap=colours, linewidths=0)
+            sheet.colorbar(mean, ax=where).ax.tick_params(labelsize=7)
     where.set_title("mean weight of the last round's, by entropy (nat)", fontsize=9)
     where.set_xlabel("teacher", fontsize=8)
     where.set_ylabel("student", fontsize=8)

@@ -4,13 +4,14 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from typer.testing import CliRunner
 
 from fire_opd.cli import app
 from fire_opd.fire.methods import METHODS
 from fire_opd.fire.select import select
-from fire_opd.records import ROLLOUT, SCORE, write_table
+from fire_opd.records import ROLLOUT, SCORE, read_table, write_table
 from fire_opd.report.whatif import _rank_correlation, what_if
 from fire_opd.storage import Run
 from tests.unit.fire.test_golden import H_S, H_T, LOG_S, LOG_T, make_spec, make_tables
@@ -60,3 +61,21 @@ def test_the_command(run: Run) -> None:
     assert "opd" in CliRunner().invoke(app, [*arguments, "opd"]).stdout
     wrong = CliRunner().invoke(app, [*arguments, "grpo"])
     assert "there is no grpo" in str(wrong.exception)
+
+
+def test_scores_without_the_teachers_entropies(run: Run) -> None:
+    """As a server gives them for opd: methods that read entropies say so, the others are as before."""
+    before = {row["method"]: row for row in what_if(run, 1, ["opd", "random_weights"])}
+    file = run.path("rounds/1/scores/scores.parquet")
+    scores = read_table(file, SCORE)
+    place = scores.schema.get_field_index("teacher_entropies")
+    null = pa.nulls(len(scores), scores.schema.field(place).type)
+    write_table(file, scores.set_column(place, "teacher_entropies", null), SCORE)
+    rows = {row["method"]: row for row in what_if(run, 1, ["eopd", "opd", "random_weights"])}
+    for name in ("fire", "eopd"):
+        assert rows[name]["error"] == "needs scores with teacher_entropies"
+    for name in ("opd", "random_weights"):
+        assert (rows[name]["kept"], rows[name]["mass"]) == (before[name]["kept"], before[name]["mass"])
+    spec, (rollouts, whole) = make_spec(weights={"alpha": 0.0}), make_tables(LOG_S, LOG_T, H_S, H_T)
+    found = [select(rollouts, table, spec)[0]["weights"] for table in (whole, read_table(file, SCORE))]
+    assert found[0] == found[1]

@@ -17,6 +17,7 @@ MINIMAL = {
     "evaluation": {"path": "test.jsonl"},
 }
 
+SERVER = "placement.servers.math"
 CPU = ("placement.device=cpu",)
 
 
@@ -92,6 +93,13 @@ def test_the_resolved_spec_reads_back_equal(spec_file: Path, tmp_path: Path) -> 
             ["rounds.chunk=64", "placement.sampler={replicas: 2, devices: [0, 1, 2]}"],
             "evenly to 2 replicas; name 2 GPUs",
         ),
+        (["placement.servers.m={url: http://x}"], "placement.servers.m: there is no such teacher; the spec has math"),
+        ([f"{SERVER}={{url: ftp://x}}"], "url: 'ftp://x': expected http(s)://host[:port][/v1]"),
+        ([f"{SERVER}={{url: http://x:port}}"], "placement.servers.math.url: is no URL: Port"),
+        ([f"{SERVER}={{url: 'https://me:secret@x'}}"], "placement.servers.math.url: holds credentials"),
+        ([f"{SERVER}={{url: http://x, key_variable: KEY}}"], "would carry the key in the clear"),
+        ([f"{SERVER}={{url: https://x, key_variable: sk-123}}"], "expected the name of an environment variable"),
+        ([f"{SERVER}={{url: https://x, timeout: 120}}"], "must be below placement.tick_deadline = 120"),
         (["rounds=5"], "rounds"),
         (["nonsense"], "field=value"),
         (["train.lr.x=1"], "train"),
@@ -103,6 +111,18 @@ def test_a_contradiction_is_refused_by_name(spec_file: Path, overrides: list[str
             spec_file, ["train.lr=1", *overrides]
         )
     assert named in str(error.value)
+    assert "secret" not in str(error.value)
+
+
+def test_what_a_server_is_asked_for_is_what_the_method_needs(spec_file: Path) -> None:
+    server = f"{SERVER}={{url: 'http://127.0.0.1:8000', key_variable: KEY}}"
+    asked = {
+        "distribution": ["method.name=fire", "method.name=random_filter", "method.name=gkd", "method.name=tip"],
+        "sampled": ["method.name=opd", "weights.alpha=0", "method.name=random_weights", "method.name=reopold"],
+    }
+    for part, overrides in asked.items():
+        assert [load_spec(spec_file, [server, o]).served for o in overrides] == [{"math": part}] * 4
+    assert load_spec(spec_file).served is None
 
 
 def test_devices_are_dealt_out_to_replicas(spec_file: Path) -> None:
