@@ -40,7 +40,7 @@ def check_servers(spec: RunSpec, vocab: int) -> list[str]:
 
 
 def _check_length(spec: RunSpec, teacher: ServedTeacher) -> None:
-    longest = teacher.client.about().get("max_model_len")
+    longest = teacher.client.about.get("max_model_len")
     response = max(spec.sampling.max_tokens, spec.evaluation.max_tokens or 0)
     needed = spec.prompts.max_tokens + response + 1
     if longest is not None and needed > int(longest):

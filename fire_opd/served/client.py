@@ -3,6 +3,7 @@
 import logging
 import os
 import time
+from functools import cached_property
 from typing import Any
 
 import httpx
@@ -65,19 +66,15 @@ class Client:
 
     def model(self) -> str:
         """What the server calls the teacher's model."""
-        return self._server.served_name or str(self.about()["id"])
+        return self._server.served_name or str(self.about["id"])
 
+    @cached_property
     def about(self) -> dict[str, Any]:
-        """What /v1/models says about the teacher's model, asked once.
+        """What /v1/models says about the teacher's model.
 
         Raises:
             TeacherError: the server does not have it.
         """
-        if not hasattr(self, "_about"):
-            self._about = self._find()
-        return self._about
-
-    def _find(self) -> dict[str, Any]:
         listed = self._request("GET", "/models").get("data") or []
         models = {str(model["id"]): model for model in listed if isinstance(model, dict) and model.get("id")}
         wanted = self._server.served_name

@@ -25,7 +25,7 @@ Exact = Callable[[list[list[int]]], list[list[float]]]
 
 def probe_tokens(teacher: ServedTeacher) -> list[list[int]]:
     """The sequences, cut to what the server takes."""
-    longest = int(teacher.client.about().get("max_model_len") or 0) or None
+    longest = int(teacher.client.about.get("max_model_len") or 0) or None
     return [row[: longest - 1 if longest else None] for row in make_probe_tokens(teacher.vocab)[:_SEQUENCES]]
 
 
