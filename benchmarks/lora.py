@@ -99,7 +99,7 @@ def table(result: dict[str, Any]) -> str:
     if again := result.get("again"):
         count, differing = again["directories"], len(again["differing"])
         lines += ["", f"Computed again (`fire-opd reproduce --recompute`): {count - differing} of {count} stage "]
-        lines[-1] += f"directories of the run with {named[-1]} have equal digests."
+        lines[-1] += "directories of the last run have equal digests."
     return "\n".join([*lines, ""])
 
 
