@@ -88,7 +88,7 @@ def _sections(model: type[BaseModel], path: str, says: str = "") -> Iterator[tup
     for part, names in nested.items():
         field = model.model_fields[names[0]]
         below = names[0] if len(names) == 1 else "<role>"
-        keys = {"teachers": ".<name>", "bounds": ".<figure>"}.get(below, "")
+        keys = {"teachers": ".<name>", "servers": ".<teacher>", "bounds": ".<figure>"}.get(below, "")
         yield from _sections(part, f"{path}{below}{keys}.", field.description or "")
 
 

@@ -15,10 +15,12 @@ import yaml
 
 from fire_opd.cli import app
 from fire_opd.demo.build import demo_assets, demo_spec
+from fire_opd.spec.server import ServerSpec
 from tests.newcomer.pages import ROOT, Code, anchors, blocks, commands, links, spans
 
 SPANS = spans()
 SPEC = yaml.safe_load((ROOT / "params.yaml").read_text())["spec"]  # the demo's, every default written out
+SPEC["placement"]["servers"] = {"m": ServerSpec(url="http://127.0.0.1:8000").model_dump()}
 # `train.lr`, `storage.trainer_states: all` or `train.zero=2`; `<role>` stands for any name.
 FIELD = re.compile(rf"(?:spec\.)?((?:{'|'.join(SPEC)})(?:\.(?!py)[a-z_<>]+)+)(?:(?:: |=)(.+))?")
 
