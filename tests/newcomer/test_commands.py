@@ -41,11 +41,11 @@ def desk(clone: Clone, bucket: str, assets: Assets) -> Clone:
 
 
 @pytest.fixture(scope="module")
-def workshop(desk: Clone, assets: Assets) -> Clone:
+def workshop(desk: Clone, assets: Assets, tmp_path_factory: pytest.TempPathFactory) -> Clone:
     """With a run `demo`, of both teachers, which the tutorials speak of."""
-    spec = desk.elsewhere / "demo.yaml"
+    spec = tmp_path_factory.mktemp("demo") / "demo.yaml"
     spec.write_text(dump_spec(assets.spec("rounds.count=1", "train.total_updates=4")))
-    desk.fire_opd("run", "demo.yaml", "--name", "demo")
+    desk.fire_opd("run", str(spec), "--name", "demo")
     return desk
 
 

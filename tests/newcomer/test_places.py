@@ -14,7 +14,9 @@ def test_everything_is_in_the_clone(clone: Clone) -> None:
     assert (record["state"], record["done"]) == ("complete", 1)
     assert [file.name for file in clone.elsewhere.rglob("*")] == ["my-spec.yaml"]
     assert {file.name for file in clone.home.iterdir()} <= {".cache", ".config"}
-    own = {"?? my-spec.yaml", "?? tickets.jsonl", "?? whatif.png"}  # what blocks of the pages write
+    own = {
+        f"?? {name}" for name in ("methods.yaml", "my-spec.yaml", "own.yaml", "tickets.jsonl", "whatif.png")
+    }  # what blocks of the pages write
     assert set(git(clone.root, "status", "--porcelain").splitlines()) <= own
     assert git(clone.root, "branch", "--show-current") == git(Path(__file__).parent, "branch", "--show-current")
 
