@@ -28,7 +28,7 @@ fi
 if [ "$extra" = cpu ] && [ "$(uname -sm)" = "Linux x86_64" ]; then
     # All but torch by the hashes of their files; torch's build is of another index, which gave us none.
     grep -v '^torch==' infra/lock-cpu.txt >.venv/locked.txt
-    pip install --no-deps --require-hashes -r .venv/locked.txt
+    pip install --no-deps --require-hashes --use-pep517 -r .venv/locked.txt
     pip install --no-deps -e .
 else
     pip install -c constraints.txt -e ".[$extra,dev]"
