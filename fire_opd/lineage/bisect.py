@@ -14,10 +14,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from fire_opd.lineage.catalogue import MANIFESTS, RunRecord, fetch_json, read_record
+from fire_opd.lineage.catalogue import MANIFESTS, RunRecord, read_record
 from fire_opd.lineage.code import code_differences
 from fire_opd.lineage.compare import Fields, different, different_results, first_difference, made_from
 from fire_opd.lineage.git import git, project
+from fire_opd.lineage.record_files import fetch_json
 from fire_opd.lineage.replay import codes, replay, stages_of
 from fire_opd.lineage.reproduce import short
 from fire_opd.lineage.workspace import RUN_FOLDER

@@ -9,7 +9,6 @@
 import json
 from collections.abc import Iterator
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -28,7 +27,6 @@ from fire_opd.runtime.lock import FileLock
 from fire_opd.stages import last_directory
 from fire_opd.storage import FileEntry, Run, Store, runs_folder
 from fire_opd.storage.manifest import MANIFEST, file_entry
-from fire_opd.storage.names import inside
 from fire_opd.storage.places import scratch
 from fire_opd.storage.run import LOCK, PARAMS_FILE
 
@@ -184,28 +182,6 @@ def _seen(store: Store, key: str) -> str | None:
     except StoreError:
         store.delete(key)
         return None
-
-
-def fetch_file(store: Store, record: RunRecord, file: str, into: Path) -> Path:
-    """One file of a record, its size and SHA-256 checked.
-
-    Raises:
-        LineageError: it is altered in the store.
-    """
-    key, path = f"{record_folder(record.name)}/{record.commit}/{file}", inside(into, file)
-    store.download(key, path)
-    if file_entry(path) != record.files[file]:
-        raise LineageError(f"{store.url(key)}: altered: size or SHA-256 differs from record.json")
-    return path
-
-
-def fetch_json(store: Store, record: RunRecord, file: str) -> Any:
-    """A JSON or YAML file of a record, parsed."""
-    import yaml
-
-    with scratch() as folder:
-        text = fetch_file(store, record, file, folder).read_text()
-    return json.loads(text) if file.endswith(".json") else yaml.safe_load(text)
 
 
 def read_ledger(run: Run) -> dict[str, Any]:

@@ -2,8 +2,9 @@
 
 from typing import Any
 
-from fire_opd.lineage.catalogue import MANIFESTS, fetch_json, read_record
+from fire_opd.lineage.catalogue import MANIFESTS, read_record
 from fire_opd.lineage.inputs import INPUTS_FILE
+from fire_opd.lineage.record_files import fetch_json
 from fire_opd.lineage.reproduce import order_of
 from fire_opd.storage import Store
 from fire_opd.storage.run import PARAMS_FILE

@@ -5,8 +5,9 @@ from pathlib import Path
 from typing import Any
 
 from fire_opd.errors import LineageError
-from fire_opd.lineage.catalogue import LEDGER, MANIFESTS, RunRecord, all_records, fetch_json, read_record
+from fire_opd.lineage.catalogue import LEDGER, MANIFESTS, RunRecord, all_records, read_record
 from fire_opd.lineage.inputs import INPUTS_FILE
+from fire_opd.lineage.record_files import fetch_json
 from fire_opd.lineage.retention import read_tags
 from fire_opd.storage import Manifest, Store, directory_digest, read_manifest, read_promoted
 from fire_opd.storage.run import PARAMS_FILE

@@ -8,8 +8,9 @@ from typing import Any
 from rich.filesize import decimal
 
 from fire_opd.errors import LineageError, StoreError
-from fire_opd.lineage.catalogue import LEDGER, RunRecord, all_records, fetch_json
+from fire_opd.lineage.catalogue import LEDGER, RunRecord, all_records
 from fire_opd.lineage.inputs import INPUTS_FILE
+from fire_opd.lineage.record_files import fetch_json
 from fire_opd.spec import RunSpec
 from fire_opd.storage import Store, model_digest, runs_folder, state_folder
 from fire_opd.storage.footprint import Footprint, footprint

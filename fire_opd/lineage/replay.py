@@ -15,9 +15,10 @@ from typing import Any
 
 from fire_opd.engines.spawn import engine_environment
 from fire_opd.errors import LineageError
-from fire_opd.lineage.catalogue import RunRecord, fetch_file, read_manifests
+from fire_opd.lineage.catalogue import RunRecord, read_manifests
 from fire_opd.lineage.inputs import INPUTS_FILE
 from fire_opd.lineage.objects import LOCK_FILE
+from fire_opd.lineage.record_files import fetch_file
 from fire_opd.lineage.restore import bring_code, bring_inputs, bring_outputs
 from fire_opd.lineage.workspace import RUN_FOLDER, discard
 from fire_opd.stages import INIT, SCORE, START, TRAIN, Job, Stage

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from fire_opd.errors import LineageError
-from fire_opd.lineage.catalogue import MANIFESTS, fetch_json, read_manifests, read_record
+from fire_opd.lineage.catalogue import MANIFESTS, read_manifests, read_record
 from fire_opd.lineage.dvc_settings import dvc_environment
 from fire_opd.lineage.objects import LOCK_FILE
+from fire_opd.lineage.record_files import fetch_json
 from fire_opd.lineage.restore import bring_code, bring_inputs, bring_outputs
 from fire_opd.lineage.workspace import RUN_FOLDER
 from fire_opd.storage import Run, open_store, runs_folder, verify_files

@@ -14,10 +14,11 @@ import yaml
 from configobj import ConfigObj
 
 from fire_opd.errors import LineageError, StoreError, StoreUnreachable
-from fire_opd.lineage.catalogue import BUNDLE, LEDGER, RunRecord, fetch_file, fetch_json
+from fire_opd.lineage.catalogue import BUNDLE, LEDGER, RunRecord
 from fire_opd.lineage.git import git, project
 from fire_opd.lineage.inputs import INPUTS_FILE, fetch_input, link_inputs, read_inputs
 from fire_opd.lineage.objects import LOCK_FILE, LockedOutput, Objects, bring_object, cached, outputs, stored
+from fire_opd.lineage.record_files import fetch_file, fetch_json
 from fire_opd.lineage.removal import using_cache
 from fire_opd.lineage.workspace import RUN_FOLDER, add_worktree, write_params
 from fire_opd.spec import RunSpec, map_paths

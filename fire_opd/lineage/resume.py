@@ -10,12 +10,13 @@ from pathlib import Path
 
 from fire_opd.checks import check_before
 from fire_opd.errors import LineageError, StoreError
-from fire_opd.lineage.catalogue import MANIFESTS, RunRecord, fetch_json, read_record, write_record
+from fire_opd.lineage.catalogue import MANIFESTS, RunRecord, read_record, write_record
 from fire_opd.lineage.dvc_settings import configure
 from fire_opd.lineage.git import git
 from fire_opd.lineage.inputs import INPUTS_FILE, read_inputs
 from fire_opd.lineage.objects import LOCK_FILE, outputs, stored
 from fire_opd.lineage.ownership import has_commit, intend, take_over
+from fire_opd.lineage.record_files import fetch_json
 from fire_opd.lineage.removal import await_removal
 from fire_opd.lineage.reproduce import check_libraries, compare
 from fire_opd.lineage.restore import bring_code, bring_inputs, bring_ledger, bring_outputs

@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from fire_opd.errors import LineageError, StoreError, StoreUnreachable
-from fire_opd.lineage.catalogue import RunRecord, all_records, fetch_json, read_record, record_folder
+from fire_opd.lineage.catalogue import RunRecord, all_records, read_record, record_folder
 from fire_opd.lineage.dvc_settings import known_workspaces
 from fire_opd.lineage.inputs import INPUTS_FILE, read_inputs
 from fire_opd.lineage.objects import LOCK_FILE, Objects, cached, local_cache, outputs, outputs_of, stored
 from fire_opd.lineage.ownership import give_up, intended
+from fire_opd.lineage.record_files import fetch_json
 from fire_opd.lineage.removal import remove_announced, using_cache
 from fire_opd.storage import Store, read_promoted
 from fire_opd.storage.store import Item

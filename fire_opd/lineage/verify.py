@@ -4,8 +4,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from fire_opd.errors import LineageError, StoreError
-from fire_opd.lineage.catalogue import RunRecord, fetch_file, read_record
+from fire_opd.lineage.catalogue import RunRecord, read_record
 from fire_opd.lineage.objects import LOCK_FILE, LockedOutput, Objects, cached, outputs, replace_object, stored
+from fire_opd.lineage.record_files import fetch_file
 from fire_opd.storage import Run, Store, directory_digest, read_manifest, retired_manifest, verify_files
 from fire_opd.storage.manifest import MANIFEST
 from fire_opd.storage.places import scratch

@@ -18,12 +18,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fire_opd.errors import FireOpdError, PromptError
-from fire_opd.lineage.catalogue import RunRecord, all_records
+from fire_opd.lineage.catalogue import LEDGER, MANIFESTS, RunRecord, all_records
+from fire_opd.lineage.inputs import INPUTS_FILE
 from fire_opd.lineage.objects import Objects, object_key, outputs
+from fire_opd.lineage.record_files import fetch_json
 from fire_opd.records import ROLLOUT, read_table, write_table
 from fire_opd.spec import RunSpec, dump_spec, load_spec, read_spec
 from fire_opd.storage import Manifest, open_store
-from fire_opd.storage.manifest import MANIFEST, read_manifest, retire, retired_manifest, verify_files
+from fire_opd.storage.manifest import MANIFEST, file_entry, read_manifest, retire, retired_manifest, verify_files
+from fire_opd.storage.run import PARAMS_FILE
 from tests.unit.fuzz.conftest import FEW, MANY
 from tests.unit.fuzz.mutations import STRANGE, mutated_bytes, mutated_value, survives
 from tests.unit.prompts.sets import CODECS, CONTAINERS, read
@@ -55,6 +58,12 @@ RECORD = {
     "files": {"dvc.lock": {"size": 1, "sha256": "0" * 64}},
 }
 DIRECTORY = [{"relpath": "shards/0.parquet", "md5": "0" * 32}, {"relpath": MANIFEST, "md5": "1" * 32}]
+RECORDED = [
+    (MANIFESTS, {"rounds/1/trainer": VALID, "prompts": {**VALID, "round": None}}),
+    (LEDGER, {"1/train": [{"seconds": 1.0, "outcome": "done"}]}),
+    (INPUTS_FILE, {"student.path": "0" * 64}),
+    (PARAMS_FILE, {"spec": {"seed": 0}, "rounds": {"1": {"previous": 0}}}),
+]
 LOCKED = {"schema": "2.0", "stages": {"init": {"cmd": "x", "outs": [{"path": "run/a", "md5": "0" * 32, "size": 3}]}}}
 
 
@@ -115,6 +124,22 @@ def record(folder: Path, data: st.DataObject) -> None:
     assert all(isinstance(each, RunRecord) for each in found)
 
 
+def record_file(folder: Path, data: st.DataObject) -> None:
+    """A file that a record names, with the size and SHA-256 that it names: whoever wrote one wrote the other."""
+    name, valid = data.draw(st.sampled_from(RECORDED))
+    if data.draw(st.booleans()):
+        content = data.draw(mutated_bytes(json.dumps(valid).encode()))
+    else:
+        content = json.dumps(data.draw(mutated_value(valid))).encode()
+    file = folder / "store" / "runs" / "a" / ("0" * 40) / name
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_bytes(content)
+    record = RunRecord.model_validate({**RECORD, "files": {name: file_entry(file).model_dump()}})
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("FIRE_OPD_STATE", str(folder / "state"))
+        survives(lambda: fetch_json(open_store(str(folder / "store")), record, name))
+
+
 def directory_object(folder: Path, data: st.DataObject) -> None:
     """Made by whoever may write into the store: its name is its MD5."""
     if data.draw(st.booleans()):
@@ -152,7 +177,7 @@ def _rollouts(folder: Path) -> bytes:
     return (folder / "valid").read_bytes()
 
 
-KINDS = [prompt_set, json_set, spec, override, manifest, record, directory_object, lock, rollouts]
+KINDS = [prompt_set, json_set, spec, override, manifest, record, record_file, directory_object, lock, rollouts]
 
 
 def fuzz(kind: Callable[[Path, st.DataObject], None], folder: Path) -> Callable[..., None]:

@@ -12,8 +12,10 @@ from fire_opd.lineage.catalogue import read_record
 from fire_opd.lineage.git import git
 from fire_opd.lineage.inputs import fetch_input
 from fire_opd.lineage.objects import stored
+from fire_opd.lineage.record_files import fetch_json
 from fire_opd.lineage.restore import bring_outputs, refuse_links
 from fire_opd.storage import Store, open_store
+from fire_opd.storage.manifest import file_entry
 from tests.unit.lineage.test_catalogue import record
 
 OUTSIDE = ["../escaped", "/tmp/escaped", "a/../../escaped", "link/escaped"]
@@ -73,6 +75,28 @@ def test_a_name_in_an_input(store: Store, tmp_path: Path, name: str) -> None:
     with pytest.raises(StoreError, match="not a path inside"):
         fetch_input(store, name, tmp_path / "kept")
     assert not files(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("file", "content"),
+    [
+        *(
+            ("manifests.json", text)
+            for text in (b"[]", b"{", b"\xff", b'{"a": 3}', b'{"prompts": {"stage": 1}}', b'{"../../x": {}}')
+        ),
+        *(("ledger.json", text) for text in (b'{"../../x": []}', b'{"1/train": {}}', b"null")),
+        *(("inputs.json", text) for text in (b'{"student.path": 1}', b"[" * 100_000)),
+        *(("params.yaml", text) for text in (b"a", b"&a [*a]", b"{")),
+    ],
+)
+def test_a_file_of_a_record(store: Store, tmp_path: Path, file: str, content: bytes) -> None:
+    """Its size and SHA-256 are right: whoever wrote it wrote the record too."""
+    (tmp_path / file).write_bytes(content)
+    store.upload(tmp_path / file, f"runs/bad/{record('bad')['commit']}/{file}")
+    files = {file: file_entry(tmp_path / file).model_dump()}
+    store.write_json("runs/bad/record.json", {**record("bad"), "files": files}, None)
+    with pytest.raises(LineageError, match=f"{file}: damaged"):
+        fetch_json(store, read_record(store, "bad"), file)
 
 
 @pytest.mark.parametrize("field", [{"commit": "--upload-pack=touch escaped"}, {"name": "../../x"}, {"name": "other"}])
