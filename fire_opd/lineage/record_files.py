@@ -24,7 +24,7 @@ from fire_opd.storage.run import PARAMS_FILE
 
 _ADVICE = "the command that ran it writes it again, where its workspace is"
 _TEACHER = "[A-Za-z0-9_][A-Za-z0-9._-]*"
-_DIRECTORIES = {output.directory for stage in STAGES.values() for output in stage.outputs}
+_DIRECTORIES = sorted({output.directory for stage in STAGES.values() for output in stage.outputs})
 _Directory = Annotated[str, Field(pattern=f"^({'|'.join(_DIRECTORIES)})$".format(n=r"\d{1,9}", teacher=_TEACHER))]
 _Attempt = Annotated[str, Field(pattern=rf"^\d{{1,9}}/{_TEACHER}$")]  # a round and a job's label
 
