@@ -2,6 +2,7 @@
 
 import io
 from datetime import datetime
+from itertools import accumulate
 from typing import Any
 
 from fire_opd.evaluation.figure import figure_of
@@ -18,26 +19,46 @@ _ENTROPIES = ("teacher_entropies", "student_entropies")
 _FAILED = "#e3120b"  # seen on white and on black
 
 
-def curves(run: Run, summary: dict[str, Any]) -> str:
-    """The held-out figure by round, over all prompts and by domain, with the share of rollouts kept."""
+def held_out(run: Run, summary: dict[str, Any]) -> str:
+    """The held-out figure, over all prompts and by domain: by round, by updates, and by seconds of work."""
     rounds, figure = summary["rounds"], figure_of(run.spec.evaluation)
-    sheet, (held_out, kept) = _sheet(9, 2.8, 2)
-    x = [r["round"] for r in rounds]
-    held_out.plot(x, [r["held_out"]["value"] for r in rounds], color=COLOURS[0], lw=2, marker="o", ms=3, label="all")
-    for place, name in enumerate(sorted(rounds[0]["held_out"]["by_domain"]) if rounds else (), 1):
-        values = [r["held_out"]["by_domain"].get(name) for r in rounds]
-        held_out.plot(x, values, color=COLOURS[place % len(COLOURS)], lw=1, marker="o", ms=2, label=plain(name))
-    held_out.set_title(f"{figure.name} on held-out prompts, by round", fontsize=9)
-    trained = [r for r in rounds if r["round"]]
-    shown = {"keep_ratio": "kept", "truncation_rate": "truncated", "reverse_kl": "KL"}
-    for colour, (name, title) in zip(COLOURS, shown.items(), strict=False):
-        values = [r[name] for r in trained]
-        kept.plot([r["round"] for r in trained], values, color=colour, marker="o", ms=3, label=title)
-    kept.set_title("share of rollouts kept and truncated; reverse KL (nat a token)", fontsize=9)
-    for axes in (held_out, kept):
+    updates = [0 if r.get("skipped") else run.spec.rounds.updates * (r["round"] > 0) for r in rounds]
+    by = {
+        "round": [r["round"] for r in rounds],
+        "updates": list(accumulate(updates)),
+        "seconds of work": list(accumulate(r.get("seconds", 0.0) for r in rounds)),
+    }
+    sheet, panels = _sheet(9, 2.8, 3)
+    for axes, (what, x) in zip(panels, by.items(), strict=True):
+        for place, name in enumerate(sorted(rounds[0]["held_out"]["by_domain"]) if rounds else (), 1):
+            values = [r["held_out"]["by_domain"].get(name) for r in rounds]
+            axes.plot(x, values, color=COLOURS[place % len(COLOURS)], lw=1, marker="o", ms=2, label=plain(name))
+        values = [r["held_out"]["value"] for r in rounds]
+        axes.plot(x, values, color=COLOURS[0], lw=2, marker="o", ms=3, label="all")
+        axes.set_title(f"by {what}", fontsize=9)
         axes.xaxis.get_major_locator().set_params(integer=True)
-        if axes.lines:
-            axes.legend(fontsize=7)
+    panels[0].set_ylabel(f"{figure.name}, held out", fontsize=8)
+    if rounds:
+        panels[0].legend(fontsize=7)
+    return _svg(sheet)
+
+
+def shares(summary: dict[str, Any]) -> str:
+    """Shares of rollouts kept and truncated by round, and beside them the reverse KL."""
+    sheet, (share, kl) = _sheet(9, 2.2, 2)
+    trained = [r for r in summary["rounds"] if r["round"]]
+    x = [r["round"] for r in trained]
+    for colour, (name, title) in zip(
+        COLOURS, {"keep_ratio": "kept", "truncation_rate": "truncated"}.items(), strict=False
+    ):
+        share.plot(x, [r[name] for r in trained], color=colour, marker="o", ms=3, label=title)
+    kl.plot(x, [r["reverse_kl"] for r in trained], color=COLOURS[2], marker="o", ms=3)
+    share.set_title("share of rollouts, by round", fontsize=9)
+    kl.set_title("reverse KL of the rollouts, nat a token", fontsize=9)
+    for axes in (share, kl):
+        axes.xaxis.get_major_locator().set_params(integer=True)
+    if trained:
+        share.legend(fontsize=7)
     return _svg(sheet)
 
 

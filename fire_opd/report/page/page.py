@@ -14,7 +14,7 @@ from typing import Any
 from fire_opd.evaluation.figure import figure_of
 from fire_opd.report.figures import summarize
 from fire_opd.report.page.answers import SHOWN_PROMPTS, answers, difference
-from fire_opd.report.page.charts import curves, lanes, weights
+from fire_opd.report.page.charts import held_out, lanes, shares, weights
 from fire_opd.report.page.texts import texts_of
 from fire_opd.report.page.trajectories import SHOWN_TOKENS, trajectories
 from fire_opd.storage import Run
@@ -42,7 +42,12 @@ def write_page(run: Run) -> Path:
         difference=difference(run, last) if last else "",
         answers=answers(run, last, texts) if last else [],
         rounds=[_row(run, figures) for figures in summary["rounds"]],
-        charts={"curves": curves(run, summary), "lanes": lanes(run), "weights": weights(run)},
+        charts={
+            "held_out": held_out(run, summary),
+            "shares": shares(summary),
+            "lanes": lanes(run),
+            "weights": weights(run),
+        },
         style=_resource("page.css"),
         script=_resource("page.js"),
         data=_for_script(trajectories(run, texts)),

@@ -128,7 +128,7 @@ def shown(page: Page) -> list[int]:
 
 def test_every_control(page: Page, run: Run) -> None:
     assert shown(page) == LENGTHS
-    assert page.locator("section svg").count() == 3
+    assert page.locator("section svg").count() == 4
     assert page.locator("svg image").count() == 0  # the page's policy would leave them empty
     expect(page.locator("#shown .token")).to_have_count(LENGTHS[0])
     for control, value, left in [
