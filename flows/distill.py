@@ -5,6 +5,7 @@ from contextlib import closing
 from typing import Any
 
 from prefect import flow
+from prefect.futures import wait
 from prefect.logging import get_run_logger
 from prefect.runtime import flow_run
 
@@ -89,24 +90,26 @@ def _in_turn(crew: Crew, done: Callable[[int], None]) -> None:
 
 
 def _a_round_ahead(crew: Crew, done: Callable[[int], None]) -> None:
-    """While round n is trained, the student before it is evaluated, and samples round n + 1."""
+    """While round n is trained, and its student evaluated, the student before it samples round n + 1."""
     last = crew.run.spec.rounds.count
+    _judge(crew, 0)
+    done(0)
     _sample(crew, 1)
     for n in range(1, last + 1):
-        training = train.submit(crew, n)
+        beside = [train.submit(crew, n)]
+        for task in (evaluate, *(() if crew.run.spec.evaluation.graded else (appraise,))):
+            beside.append(task.submit(crew, n, wait_for=beside[-1:]))
         try:
-            _judge(crew, n - 1)
-            done(n - 1)
             if n < last:
                 _sample(crew, n + 1)
         except BaseException:  # also a stop of this process, which must not wait for the trainer
             crew.close()
-            training.wait()
+            wait(beside)
             raise
-        training.result()
+        for future in beside:
+            future.result()
+        done(n)
         crew.end_round()
-    _judge(crew, last)
-    done(last)
 
 
 def _sample(crew: Crew, round: int) -> None:

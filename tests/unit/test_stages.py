@@ -1,5 +1,6 @@
 """The table of stages is the contract of flow and command line."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,7 @@ class Noted:
     def __call__(self, crew: Any, round: int) -> None:
         self.jobs.append((self.name, round))
 
-    def submit(self, crew: Any, round: int) -> Mock:
+    def submit(self, crew: Any, round: int, wait_for: Sequence[Any] = ()) -> Mock:
         """Done at the latest possible time: when it is waited for."""
         return Mock(result=lambda: self(crew, round))
 
