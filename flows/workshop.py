@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from uuid import UUID
 
+from prefect.context import TagsContext
 from prefect.logging import get_run_logger
 from prefect.runtime import flow_run
 
@@ -55,5 +56,6 @@ def crew_of(run: Run) -> Iterator[Crew]:
     log = get_run_logger().info
     devices = Devices(device_names(run.spec), UUID(flow_run.id), run.folder, log, shared=not is_private())
     cache = StageCache(log) if workspace_of(run) and cache_on() else None
-    with run.held(), Crew(run, lease=devices, cache=cache, log=log) as crew:
+    untagged = TagsContext(current_tags=set())  # else Prefect asks the server for a slot for each tag of each task
+    with run.held(), untagged, Crew(run, lease=devices, cache=cache, log=log) as crew:
         yield crew

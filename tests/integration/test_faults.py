@@ -67,6 +67,8 @@ def test_a_finished_run_is_a_no_op(undisturbed: Run, prefect_api: str) -> None:
     login = tuple(os.environ["PREFECT_API_AUTH_STRING"].split(":"))
     flow_runs = httpx.post(f"{prefect_api}/flow_runs/filter", json={}, auth=login).json()
     assert {tag for flow_run in flow_runs for tag in flow_run["tags"]} == {TAG}  # by which a shared server tells them
+    task_runs = httpx.post(f"{prefect_api}/task_runs/filter", json={}, auth=login).json()
+    assert not any(task_run["tags"] for task_run in task_runs)  # each tag of a task is a slot to ask the server for
 
 
 @pytest.mark.timeout(900)
