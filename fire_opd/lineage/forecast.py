@@ -26,7 +26,8 @@ _SHOWN = {
 def forecast(store: Store, spec: RunSpec) -> dict[str, Any]:
     """Bytes by kind, in the run's folder and recorded; free bytes; seconds of a round by stage, where known.
 
-    Stages are taken to wait for each other, but where rounds are made a round ahead: then training is beside the rest.
+    Stages are taken to wait for each other, but where rounds are made a round ahead: then training and evaluation are
+    beside the rest.
     """
     found: Footprint = footprint(spec)
     folder = next(path for path in (runs_folder(), *runs_folder().parents) if path.is_dir())
@@ -41,8 +42,8 @@ def forecast(store: Store, spec: RunSpec) -> dict[str, Any]:
 
 
 def _round_seconds(spec: RunSpec, stages: dict[str, float]) -> float:
-    total, training = sum(stages.values()), stages.get("train", 0.0)
-    return max(training, total - training) if spec.rounds.staleness else total
+    total, sampling = sum(stages.values()), sum(stages.get(name, 0.0) for name in ("rollout", "score", "select"))
+    return max(sampling, total - sampling) if spec.rounds.staleness else total
 
 
 def measured(store: Store, spec: RunSpec) -> dict[str, Any] | None:
