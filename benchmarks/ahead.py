@@ -18,13 +18,13 @@ from pathlib import Path
 from typing import Any
 
 from fire_opd.runtime.ledger import code_version, read_attempts
+from fire_opd.stages import ROUND
 from fire_opd.storage import Run
 from fire_opd.storage.manifest import library_versions
 
 ROOT = Path(__file__).parents[1]
 PAGE, RESULT = ROOT / "docs" / "design.md", Path(__file__).parent / "results" / "ahead.json"
 BEGIN, END = "<!-- a round ahead -->\n", "<!-- written by benchmarks/ahead.py -->\n"
-_STAGES = ("rollout", "score", "select", "train", "evaluate")
 
 
 def main() -> None:
@@ -77,7 +77,7 @@ def _run(runs: Path, seed: int, staleness: int) -> dict[str, Any]:
     with Path(f"{folder}.log").open("w") as log:
         subprocess.run([*command, "-S", f"rounds.staleness={staleness}"], stdout=log, stderr=log, check=True)
     run = Run.open(folder)
-    files = [run.path(f"ledger/{n}/{stage}.json") for n in range(1, run.spec.rounds.count + 1) for stage in _STAGES]
+    files = [run.path(f"ledger/{n}/{stage.name}.json") for n in range(1, run.spec.rounds.count + 1) for stage in ROUND]
     attempts = [read_attempts(file)[-1] for file in files]
     begun, ended = min(a["started"] for a in attempts), max(a["ended"] for a in attempts)
     greedy = json.loads((folder / "report" / "summary.json").read_text())["rounds"][-1]["accuracy"]["greedy"]

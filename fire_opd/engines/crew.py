@@ -83,7 +83,8 @@ class Crew:
         self._log = log
         self._engines: dict[Seat, EngineProcess] = {}
         self._seated = defaultdict[Seat, Lock](Lock)  # of each engine: it does one thing at a time
-        self._changing = Lock()  # of what follows, and of who is live
+        self._leasing = Lock()  # of waiting for the devices, which may take long and must not hold up `close`
+        self._changing = Lock()  # of who is live
         self._closed = False
         self._waited = 0.0  # seconds for the devices, not yet in the ledger
 
@@ -129,7 +130,7 @@ class Crew:
             if job.stage.role not in DEVICELESS:
                 self._hold()
             with recorded(file, devices=devices, price_per_hour=placement.gpu_price_per_hour) as attempt:
-                with self._changing:
+                with self._leasing:
                     attempt["waited"], self._waited = self._waited, 0.0
                 self._supply(job, tick)
                 attempt |= self._delegate(job, tick)
@@ -145,7 +146,8 @@ class Crew:
 
     def give_back(self) -> None:
         """Free the memory of the devices: engines that do not sleep end; the next job of each starts it again."""
-        self._end([seat for seat in self._engines if seat.role not in DEVICELESS and self._mode(seat.role) != "sleep"])
+        seats = [seat for seat in list(self._engines) if seat.role not in DEVICELESS]
+        self._end([seat for seat in seats if self._mode(seat.role) != "sleep"])
 
     def close(self) -> None:
         """End all engines and give up the devices; returns when no process of theirs is left.
@@ -159,10 +161,12 @@ class Crew:
         self._lease.release()
 
     def _hold(self) -> None:
-        with self._changing:
-            if self._closed:
+        with self._leasing:
+            if not self._closed:
+                self._waited += self._lease.hold(self.give_back)
+            if self._closed:  # before, or while this waited
+                self._lease.release()
                 raise RunError("the run was stopped")
-            self._waited += self._lease.hold(self.give_back)
 
     def _live(self, seat: Seat) -> EngineProcess:
         """The engine of a seat, started where it is not live."""

