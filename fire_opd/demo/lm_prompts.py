@@ -2,6 +2,7 @@
 
 import itertools
 import random
+from collections.abc import Iterable
 
 _THINGS = (
     "river mountain garden kitchen library bicycle train bridge candle mirror window ladder hammer pencil notebook "
@@ -34,6 +35,33 @@ _INSTRUCTIONS = (
     "List two things that a {} needs.",
     "Make a short rhyme about a {}.",
 )
+# Asked in training too, of other things than the held-out questions ask of.
+_QUESTIONS = {
+    (
+        "What is the capital of {}?",
+        "Which city is the capital of {}?",
+        "Name the capital of {}.",
+        "Tell me the capital city of {}.",
+    ): "Mexico Brazil Argentina Chile Colombia Venezuela Ecuador Bolivia Uruguay Paraguay Turkey Israel Syria Lebanon "
+    "Jordan Morocco Algeria Tunisia Libya Nigeria Ghana Senegal Ethiopia Uganda Tanzania Zambia Zimbabwe Sudan Somalia "
+    "Pakistan Bangladesh Nepal Vietnam Cambodia Malaysia Indonesia Philippines Mongolia Ukraine Romania Bulgaria "
+    "Serbia Croatia Slovakia Slovenia Switzerland Netherlands Iceland Scotland Wales Estonia Latvia Lithuania Armenia "
+    "Georgia Jamaica Haiti Panama Nicaragua Honduras",
+    (
+        "What is the opposite of {}?",
+        "Which word means the opposite of {}?",
+        "Name the opposite of {}.",
+        "Give me the antonym of {}.",
+    ): "good love long wide thick clean near win buy begin inside north east first top front alive brave calm kind "
+    "sharp smooth sweet tall tight noisy deep cheap busy awake above accept arrive asleep attack borrow build "
+    "come create find forget give import include increase laugh lead more push remember send sit smart start succeed",
+    (
+        "How many legs does a {} have?",
+        "What sound does a {} make?",
+        "Where does a {} live?",
+        "What does a {} eat?",
+    ): "horse rabbit fox owl eagle butterfly bee ant tiger goat sheep duck frog lion monkey pig cow wolf bear snail",
+}
 TRAINING = 2000
 _CAPITALS = (
     "France Paris, Germany Berlin, Italy Rome, Spain Madrid, Japan Tokyo, China Beijing, Russia Moscow, Egypt Cairo, "
@@ -78,10 +106,17 @@ _FACTS = (
 
 
 def training_instructions(chance: random.Random) -> list[str]:
-    """Instructions without answers, each once, in random order."""
-    every = [text.format(thing) for text, thing in itertools.product(_INSTRUCTIONS, _THINGS.split())]
+    """Instructions and questions without answers, each once, in random order."""
+    asked = list(itertools.chain(*(_asked(texts, things) for texts, things in _QUESTIONS.items())))
+    every = _asked(_INSTRUCTIONS, _THINGS)
     chance.shuffle(every)
-    return every[:TRAINING]
+    training = asked + every[: TRAINING - len(asked)]
+    chance.shuffle(training)
+    return training
+
+
+def _asked(texts: Iterable[str], things: str) -> list[str]:
+    return [text.format(thing) for text, thing in itertools.product(texts, things.split())]
 
 
 def held_out_questions() -> list[tuple[str, str, str]]:
