@@ -49,21 +49,26 @@ def whatif(
     methods: Annotated[str, typer.Option(help="Names, with commas; docs/methods.md has them.")] = "",
     gradients: Annotated[bool, typer.Option(help="Load the models; compare the methods' gradients too.")] = False,
     picture: Annotated[Path | None, typer.Option(help="Draw it into this PNG file.")] = None,
+    page: Annotated[Path | None, typer.Option(help="Write it into this HTML file, for a browser.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """What other methods would keep and weigh in a round, from its rollouts and scores alone."""
     from fire_opd.fire.methods import METHODS
-    from fire_opd.report.picture import draw_what_if
-    from fire_opd.report.whatif import what_if, what_if_table
+    from fire_opd.report.picture import save, what_if_drawing
+    from fire_opd.report.whatif import what_if, what_if_table, write_what_if
 
     names = [name.strip() for name in methods.split(",")] if methods else list(METHODS)
     if unknown := [name for name in names if name not in METHODS]:
         raise SpecError(f"--methods: there is no {', '.join(unknown)}; there are {', '.join(METHODS)}")
-    if picture and not picture.absolute().parent.is_dir():
-        raise SpecError(f"--picture: there is no folder {picture.absolute().parent}; make it")
-    rows = what_if(Run.open(folder), round, names, gradients=gradients)
+    for option, file in (("--picture", picture), ("--page", page)):
+        if file and not file.absolute().parent.is_dir():
+            raise SpecError(f"{option}: there is no folder {file.absolute().parent}; make it")
+    opened = Run.open(folder)
+    rows = what_if(opened, round, names, gradients=gradients)
     if picture:
-        draw_what_if(rows, round, picture)
+        save(what_if_drawing(rows, round), picture)
+    if page:
+        write_what_if(rows, round, opened, page)
     if as_json:
         print_json(rows)
     else:

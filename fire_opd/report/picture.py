@@ -36,7 +36,7 @@ def draw(summary: dict[str, Any], rules: EvaluationSpec, file: Path) -> None:
         for line in axes.get_lines():
             if line.get_linestyle() == "-":
                 line.set(marker="o", markersize=3)  # a run of one round shows something too
-    sheet.savefig(file, dpi=110, metadata={"Software": ""})
+    save(sheet, file)
 
 
 def plain(name: str) -> str:
@@ -65,8 +65,8 @@ def _draw_held_out(axes: Any, summary: dict[str, Any], figure: Figure) -> None:
     axes.legend(loc="lower right", fontsize=8)
 
 
-def draw_what_if(rows: Sequence[dict[str, Any]], round: int, file: Path) -> None:
-    """Draw the figures of `what_if`, one panel each, into a PNG file: a bar a method, the run's own in black.
+def what_if_drawing(rows: Sequence[dict[str, Any]], round: int) -> Any:
+    """The figures of `what_if` as a matplotlib figure, a panel each: a bar a method, the run's own in another colour.
 
     Methods that cannot be compared are left out.
     """
@@ -86,10 +86,15 @@ def draw_what_if(rows: Sequence[dict[str, Any]], round: int, file: Path) -> None
     sheet.suptitle(f"round {round}: what each method would keep and weigh", fontsize=10)
     for axes, name in zip(sheet.subplots(1, len(shown), sharey=True, squeeze=False).flat, shown, strict=True):
         values = [row.get(name) for row in rows]
-        colours = ["C0"] * (len(rows) - 1) + ["k"]
+        colours = ["C0"] * (len(rows) - 1) + ["C1"]
         axes.barh([row["method"] for row in rows], [value or 0.0 for value in values], color=colours)
         axes.set_title(titles[name], fontsize=8)
         axes.set_xlim(min([0.0, *(value for value in values if value is not None)]), 1)
         axes.tick_params(labelsize=7)
         axes.grid(alpha=0.3, axis="x")
+    return sheet
+
+
+def save(sheet: Any, file: Path) -> None:
+    """Write a matplotlib figure into a PNG file; equal figures give equal bytes."""
     sheet.savefig(file, dpi=110, metadata={"Software": ""})

@@ -1,6 +1,7 @@
 """What other methods would do with a round that was scored: before any training, from its tables alone."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,8 @@ from fire_opd.errors import EmptyRoundError
 from fire_opd.fire.ragged import flatten, spread
 from fire_opd.fire.select import select
 from fire_opd.records import ROLLOUT, SCORE, read_table
+from fire_opd.report.page import Section, write_sheet
+from fire_opd.report.picture import what_if_drawing
 from fire_opd.spec import RunSpec
 from fire_opd.spec.explain import explain
 from fire_opd.spec.method import FILTERED
@@ -21,6 +24,7 @@ from fire_opd.stages import SCORE as SCORE_STAGE
 from fire_opd.stages import Job
 from fire_opd.storage import Run
 
+_TITLE = "round {}: what each method would keep and weigh"
 _TOP = 0.1  # share of tokens that carry most
 
 
@@ -126,20 +130,42 @@ def _same_top(a: NDArray[np.float64], b: NDArray[np.float64]) -> float | None:
     return len(top_a & top_b) / count
 
 
-def what_if_table(rows: Sequence[dict[str, Any]], round: int) -> Table:
-    """The rows for the terminal."""
+def what_if_cells(rows: Sequence[dict[str, Any]]) -> list[list[str]]:
+    """Headings, and the cells of a row a method; of one that cannot be compared, its name and why."""
     cosine = ["cosine"] if any("cosine" in row for row in rows) else []
     domains = sorted({domain for row in rows for domain in row.get("kept_by_domain", {})})
-    table = Table(title=f"round {round}: what each method would keep and weigh", box=SIMPLE_HEAD, pad_edge=False)
-    headings = ("kept", *(f"kept\n{d}" for d in domains), "agree", "rank", "top\ntenth", "mass\nkept", *cosine)
-    for heading in ("method", *headings):
-        table.add_column(heading, justify="left" if heading == "method" else "right", no_wrap=heading == "method")
+    cells = [["method", "kept", *(f"kept {d}" for d in domains), "agree", "rank", "top tenth", "mass kept", *cosine]]
     for row in rows:
         if "error" in row:
-            table.add_row(row["method"], row["error"])
+            cells.append([row["method"], row["error"]])
             continue
         by_domain = [f"{row['kept_by_domain'].get(domain, 0):.0%}" for domain in domains]
         rank, top, *last = (f"{row[name]:.2f}" if row[name] is not None else "–" for name in ("rank", "top", *cosine))
         shares = f"{row['agree']:.0%}", rank, top, f"{row['mass']:.0%}"
-        table.add_row(row["method"], f"{row['kept']:.0%}", *by_domain, *shares, *last)
+        cells.append([row["method"], f"{row['kept']:.0%}", *by_domain, *shares, *last])
+    return cells
+
+
+def what_if_table(rows: Sequence[dict[str, Any]], round: int) -> Table:
+    """The rows for the terminal."""
+    table = Table(title=_TITLE.format(round), box=SIMPLE_HEAD, pad_edge=False)
+    headings, *cells = what_if_cells(rows)
+    for heading in headings:
+        first = heading == "method"
+        table.add_column(heading.replace(" ", "\n", 1), justify="left" if first else "right", no_wrap=first)
+    for row in cells:
+        table.add_row(*row)
     return table
+
+
+def write_what_if(rows: Sequence[dict[str, Any]], round: int, run: Run, file: Path) -> None:
+    """The rows as a page for a browser, with their drawing."""
+    compared = [row for row in rows if "error" not in row]
+    failed = [f"{row['method']}: {row['error']}" for row in rows if "error" in row]
+    sections = [
+        Section("Figures", figure=what_if_drawing(rows, round), table=what_if_cells(compared)),
+        *([Section("Not compared", failed)] if failed else []),
+    ]
+    write_sheet(
+        file, f"{run.name}, {_TITLE.format(round)}", f"compared with {rows[0]['method']}, the run's own", sections
+    )

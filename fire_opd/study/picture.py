@@ -1,6 +1,5 @@
 """The picture of a study: the held-out figure by updates, by rollouts and by seconds, with bands over seeds."""
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,8 +14,8 @@ _CLOCKS = {
 }
 
 
-def draw(summary: dict[str, Any], file: Path) -> None:
-    """Draw the summary of a study into a PNG file: means over seeds, bands from the lowest to the highest seed."""
+def drawing(summary: dict[str, Any]) -> Any:
+    """The summary of a study as a matplotlib figure: means over seeds, bands from the lowest to the highest seed."""
     from matplotlib import colormaps
     from matplotlib.figure import Figure as Sheet
 
@@ -36,7 +35,7 @@ def draw(summary: dict[str, Any], file: Path) -> None:
     handles, labels = plots[0].get_legend_handles_labels()
     if handles:
         sheet.legend(handles, labels, loc="outside right upper", fontsize=8)
-    sheet.savefig(file, dpi=110, metadata={"Software": ""})
+    return sheet
 
 
 def _draw_arm(axes: Any, seeds: list[dict[str, Any]], clock: str, line: dict[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""What a study's folder tells: study.json with every figure, study.png, and study.md with table and verdict."""
+"""What a study's folder tells: study.json with every figure, study.png, and the verdict in study.md and study.html."""
 
 import json
 import os
@@ -6,22 +6,25 @@ import platform
 import statistics
 from dataclasses import asdict
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 from fire_opd.evaluation.figure import FIGURES, Figure, figure_of
+from fire_opd.report.page import Section, write_sheet
+from fire_opd.report.picture import save
 from fire_opd.runtime.ledger import code_version
 from fire_opd.storage.manifest import library_versions
 from fire_opd.study.compare import Pair, compare_arms
 from fire_opd.study.folder import Study
-from fire_opd.study.picture import draw
+from fire_opd.study.picture import drawing
 from fire_opd.study.spec import CONTROLS
 from fire_opd.study.words import verdict
 
-JSON, PICTURE, PAGE = "study.json", "study.png", "study.md"
+JSON, PICTURE, PAGE, SHEET = "study.json", "study.png", "study.md", "study.html"
 
 
 def write_study(study: Study, failed: dict[str, str] | None = None) -> dict[str, Any]:
-    """Compare what is finished, write the three files, and return what study.json holds.
+    """Compare what is finished, write the four files, and return what study.json holds.
 
     Args:
         study: some of its arms may be missing.
@@ -56,28 +59,48 @@ def write_study(study: Study, failed: dict[str, str] | None = None) -> dict[str,
     }
     study.write(JSON, json.dumps(summary, indent=1) + "\n")
     study.write(PAGE, page(summary, pairs))
-    draw(summary, study.folder / PICTURE)
+    save(drawing(summary), study.folder / PICTURE)
+    write_browser_page(study.folder / SHEET, summary, pairs)
     return summary
 
 
 def page(summary: dict[str, Any], pairs: list[Pair]) -> str:
     """The study as Markdown."""
     figure = FIGURES[summary["figure"]]
-    way = "higher" if figure.higher_is_better else "lower"
     missing = "" if summary["finished"] == summary["runs"] else "**Not finished.** "
     parts = [
         f"# Study {summary['study']}",
-        f"{missing}{summary['finished']} of {summary['runs']} runs; base {summary['base']}, seeds "
-        f"{', '.join(map(str, summary['seeds']))}; {figure.name} on held-out prompts after the last round ({way} is "
-        f"better); {summary['machine']}; {summary['date']}. Every figure: `{JSON}`.",
+        f"{missing}{_basis(summary)} Every figure: `{JSON}`.",
         *(f"Failed: `{run}`: {error}" for run, error in summary["failed"].items()),
         "## Verdict",
         "\n".join(f"- {sentence}" for sentence in summary["verdict"]),
         "## Arms",
-        _table(summary["arms"], pairs, figure),
+        "\n".join(f"| {' | '.join(cells)} |" for cells in _table(summary["arms"], pairs, figure, rule=True)),
         f"![{figure.name} by updates, rollouts and seconds]({PICTURE})",
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def write_browser_page(file: Path, summary: dict[str, Any], pairs: list[Pair]) -> None:
+    """The same for a browser, in the form that the page of a run has."""
+    figure = FIGURES[summary["figure"]]
+    failed = [f"Failed: {run}: {error}" for run, error in summary["failed"].items()]
+    sections = [
+        Section("Verdict", [*summary["verdict"], *failed], drawing(summary)),
+        Section("Arms", table=_table(summary["arms"], pairs, figure)),
+    ]
+    missing = "" if summary["finished"] == summary["runs"] else "Not finished. "
+    write_sheet(file, f"Study {summary['study']}", missing + _basis(summary), sections)
+
+
+def _basis(summary: dict[str, Any]) -> str:
+    """What was measured, over what, in a sentence."""
+    way = "higher" if FIGURES[summary["figure"]].higher_is_better else "lower"
+    return (
+        f"{summary['finished']} of {summary['runs']} runs; base {summary['base']}, seeds "
+        f"{', '.join(map(str, summary['seeds']))}; {summary['figure']} on held-out prompts after the last round ({way} "
+        f"is better); {summary['machine']}; {summary['date']}."
+    )
 
 
 def over_seeds(found: list[dict[str, Any]]) -> dict[str, Any]:
@@ -108,19 +131,19 @@ def _last_evaluation(figures: dict[str, Any]) -> str:
     return f"rounds/{figures['rounds'][-1]['round']}/evaluation"
 
 
-def _table(arms: dict[str, Any], pairs: list[Pair], figure: Figure) -> str:
-    """A line an arm, best first. Money is only shown where the placement has a price."""
+def _table(arms: dict[str, Any], pairs: list[Pair], figure: Figure, *, rule: bool = False) -> list[list[str]]:
+    """Headings, Markdown's rule where wanted, and a row an arm, best first. Money only where there is a price."""
     priced = any(arm["cost_a_point"] for arm in arms.values())
     money = ["money a point"] if priced else []
     headings = ["arm", "mean", "± sd", "by seed", "seconds a point", *money, "better than"]
-    rows = [headings, ["---"] * len(headings)]
+    rows = [headings, *([["---"] * len(headings)] if rule else [])]
     for name, arm in _ranked(arms, figure):
         beaten = ", ".join(str(pair.beaten()) for pair in pairs if pair.better == name)
         by_seed = ", ".join(figure.show(found["after"]) for found in arm["seeds"])
         cells = [name, figure.show(arm["mean"]), figure.show(arm["standard_deviation"]), by_seed]
         cells += [_number(arm["seconds_a_point"]), *([_number(arm["cost_a_point"])] if priced else []), beaten or "–"]
         rows.append(cells)
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in rows)
+    return rows
 
 
 def _number(value: float | None) -> str:

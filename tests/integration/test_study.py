@@ -71,6 +71,7 @@ def test_a_study_goes_on_where_it_was_stopped(
     page = (folder / "study.md").read_text()
     assert page in again.stdout
     assert "No winner: " in page
+    assert "No winner: " in (folder / "study.html").read_text()
 
     done = subprocess.run(command(tmp_path), env=env, capture_output=True, text=True, timeout=200, check=False)
     assert done.returncode == 0, done.stderr

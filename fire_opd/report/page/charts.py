@@ -40,7 +40,7 @@ def held_out(run: Run, summary: dict[str, Any]) -> str:
     panels[0].set_ylabel(f"{figure.name}, held out", fontsize=8)
     if rounds:
         panels[0].legend(fontsize=7)
-    return _svg(sheet)
+    return svg(sheet)
 
 
 def shares(summary: dict[str, Any]) -> str:
@@ -59,7 +59,7 @@ def shares(summary: dict[str, Any]) -> str:
         axes.xaxis.get_major_locator().set_params(integer=True)
     if trained:
         share.legend(fontsize=7)
-    return _svg(sheet)
+    return svg(sheet)
 
 
 def weights(run: Run) -> str:
@@ -84,7 +84,7 @@ def weights(run: Run) -> str:
     where.set_title("mean weight of the last round's, by entropy (nat)", fontsize=9)
     where.set_xlabel("teacher", fontsize=8)
     where.set_ylabel("student", fontsize=8)
-    return _svg(sheet)
+    return svg(sheet)
 
 
 def lanes(run: Run) -> str:
@@ -110,7 +110,7 @@ def lanes(run: Run) -> str:
             axes.bar(0, 0, color=COLOURS[stages.index(stage) % len(COLOURS)], label=stage)
         axes.legend(fontsize=7, ncols=len(stages), loc="upper center", bbox_to_anchor=(0.5, -0.15))
     axes.set_title("seconds since the start, by role; what failed has a red edge", fontsize=9)
-    return _svg(sheet)
+    return svg(sheet)
 
 
 def _sheet(width: float, height: float, panels: int) -> tuple[Any, Any]:
@@ -126,8 +126,8 @@ def _sheet(width: float, height: float, panels: int) -> tuple[Any, Any]:
     return sheet, axes
 
 
-def _svg(sheet: Any) -> str:
-    """The drawing as an element; equal drawings are equal text."""
+def svg(sheet: Any) -> str:
+    """A matplotlib figure as an element; equal drawings are equal text."""
     import matplotlib
 
     out = io.StringIO()

@@ -6,8 +6,6 @@ nothing be loaded.
 
 import json
 from collections.abc import Callable
-from functools import cache
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +13,7 @@ from fire_opd.evaluation.figure import figure_of
 from fire_opd.report.figures import summarize
 from fire_opd.report.page.answers import SHOWN_PROMPTS, answers, difference
 from fire_opd.report.page.charts import held_out, lanes, shares, weights
+from fire_opd.report.page.template import render, resource
 from fire_opd.report.page.texts import texts_of
 from fire_opd.report.page.trajectories import SHOWN_TOKENS, trajectories
 from fire_opd.storage import Run
@@ -28,14 +27,13 @@ def write_page(run: Run) -> Path:
     Raises:
         ArtifactError: a table of the run cannot be read.
     """
-    from jinja2 import Environment
-
     summary, texts = summarize(run), texts_of(run)
     last = max((figures["round"] for figures in summary["rounds"]), default=0)
     file = run.path(PAGE)
     file.parent.mkdir(exist_ok=True)
-    template = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string(_resource("page.html"))
-    page = template.render(
+    page = render(
+        "page.html",
+        title=run.name,
         run=run,
         summary=summary,
         headline=_headline(run, summary, last),
@@ -48,8 +46,7 @@ def write_page(run: Run) -> Path:
             "lanes": lanes(run),
             "weights": weights(run),
         },
-        style=_resource("page.css"),
-        script=_resource("page.js"),
+        script=resource("page.js"),
         data=_for_script(trajectories(run, texts)),
         rule=f"at most {SHOWN_TOKENS:,} tokens, taken evenly from all rounds",
         answers_rule=f"at most {SHOWN_PROMPTS} prompts, taken evenly; what changed between right and wrong comes first",
@@ -94,8 +91,3 @@ def _for_script(data: Any) -> str:
     """JSON within a script element, which nothing in it can close."""
     text = json.dumps(data, ensure_ascii=True, separators=(",", ":"), allow_nan=False)
     return text.replace("<", "\\u003c").replace("&", "\\u0026")
-
-
-@cache
-def _resource(name: str) -> str:
-    return files(__package__).joinpath(name).read_text(encoding="utf-8")

@@ -9,7 +9,7 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from fire_opd.head.probes import make_probe_tokens, write_probes
-from fire_opd.report.picture import draw_what_if
+from fire_opd.report.picture import save, what_if_drawing
 from fire_opd.report.whatif import what_if, what_if_table
 from fire_opd.runtime.tick import no_tick
 from fire_opd.scores import Scorer, score_round
@@ -38,7 +38,7 @@ def test_cosines_are_those_of_plain_gradients(assets: Assets, tmp_path: Path) ->
     assert rows["reverse_kl"]["cosine"] == pytest.approx(expected, abs=1e-4)
     assert abs(expected) < 0.99
     assert "cosine" in [column.header for column in what_if_table(found, 1).columns]
-    draw_what_if(found, 1, tmp_path / "whatif.png")
+    save(what_if_drawing(found, 1), tmp_path / "whatif.png")
     assert (tmp_path / "whatif.png").read_bytes().startswith(b"\x89PNG")
 
 
