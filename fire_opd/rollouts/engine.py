@@ -1,4 +1,4 @@
-"""The sampling engine: vLLM in this process, with weights that are replaced in place. The only importer of vLLM.
+"""The sampling engine: vLLM in this process, with weights that are replaced in place. Only this folder imports vLLM.
 
 Two facts about vLLM 0.32 shape this file. Tokens depend on the request alone only if every request has a seed, and
 neighbouring seeds give equal samples, so n samples are n requests with hashed seeds. And its own engine process ends
@@ -6,23 +6,20 @@ only by force, so the engine runs in process.
 """
 
 import gc
-import os
-import sys
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 from fire_opd.errors import EngineError, StaleWeightsError
 from fire_opd.generation import Completion, Request
 from fire_opd.head.probes import noise_floor, prove_fresh, read_probes
 from fire_opd.models import load_tokenizer, response_text
+from fire_opd.rollouts.settings import adapter_settings, device_settings, set_environment
 from fire_opd.rollouts.worker import same_tensors
 from fire_opd.runtime import failpoints
 from fire_opd.runtime.tick import Tick, no_tick
 from fire_opd.spec import Device, ModelSpec
-
-_CPU_CACHE_BYTES = 1 << 30  # key-value cache on CPU; on a GPU it is what `memory` leaves
 
 
 class Sampler:
@@ -65,7 +62,7 @@ class Sampler:
         self._stop_tokens = list(stop_token_ids)
         self._max_model_len = max_model_len
         self._noise_floor = noise_floor(model.dtype)
-        _set_environment(device, threads)
+        set_environment(device, threads)
         from vllm import LLM
 
         self._asleep = False
@@ -83,8 +80,8 @@ class Sampler:
             seed=0,
             worker_extension_cls="fire_opd.rollouts.worker.WeightExtension",
             enable_sleep_mode=sleeps,
-            **_device_settings(device, max_model_len, memory, gpus)
-            | (_adapter_settings(device, max_model_len, *lora) if lora else {}),
+            **device_settings(device, max_model_len, memory, gpus)
+            | (adapter_settings(device, max_model_len, *lora) if lora else {}),
         )
         if not all(self._llm.collective_rpc("limit_vocabulary", args=(vocab,))):
             raise EngineError(f"{path}: vLLM makes the logits of this model in a way that cannot be cut to {vocab} ids")
@@ -229,45 +226,6 @@ class Sampler:
                 "placement.sampler.mode to cold, or raise train.lr"
             )
         return equal
-
-
-def _set_environment(device: Device, threads: int) -> None:
-    """What vLLM reads when it is imported."""
-    os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
-    os.environ["VLLM_NO_USAGE_STATS"] = "1"
-    os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
-    if device == "cuda":
-        return
-    os.environ["OMP_NUM_THREADS"] = str(threads)
-    os.environ["TORCHDYNAMO_DISABLE"] = "1"
-    import torch
-
-    if "vllm" not in sys.modules:  # vLLM refuses it later
-        torch.set_num_threads(threads)
-
-
-def _device_settings(device: Device, max_model_len: int, memory: float, gpus: int) -> dict[str, Any]:
-    if device == "cuda":
-        return {"gpu_memory_utilization": memory, "tensor_parallel_size": gpus}
-    return {
-        "enforce_eager": True,
-        "kv_cache_memory_bytes": _CPU_CACHE_BYTES,
-        "max_num_seqs": 512,
-        "max_num_batched_tokens": max(32768, max_model_len),
-        # vLLM 0.32 on CPU fails on a seeded request whose prompt it cuts in two; its prefix cache wants that of Mamba.
-        "enable_chunked_prefill": False,
-        "enable_prefix_caching": False,
-    }
-
-
-def _adapter_settings(device: Device, max_model_len: int, rank: int, layers: Sequence[str]) -> dict[str, Any]:
-    """One adapter at a time. The layers are named, since vLLM 0.32 on CPU fails on an adapter of the output matrix."""
-    from vllm.config.lora import MaxLoRARanks
-
-    room = min(most for most in get_args(MaxLoRARanks) if most >= rank)
-    settings = {"enable_lora": True, "max_loras": 1, "max_lora_rank": room, "lora_target_modules": list(layers)}
-    # On CPU each token of a batch gets a copy of the matrices.
-    return settings | ({"max_num_batched_tokens": max(2048, max_model_len)} if device == "cpu" else {})
 
 
 def _completion(output: Any) -> Completion:
