@@ -17,6 +17,7 @@ from urllib.error import URLError
 
 from fire_opd.errors import RunError
 from fire_opd.runtime.process import GuardedProcess
+from flows.database import keep_database, take_database
 from flows.environment import prepare_environment
 from flows.password import CLIENT, SERVER, password
 from flows.probe import check_api
@@ -34,7 +35,7 @@ def prefect_api(folder: Path, say: Callable[[str], None] = lambda line: None, de
     Args:
         folder: where the private server keeps its state. Whoever calls holds it, so that there is one server in it.
         say: called with one line when a server is waited for.
-        deadline: seconds a private server may take to start (the first start creates the database).
+        deadline: seconds a private server may take to start (the first one creates the database).
 
     Raises:
         RunError: the server did not start, or what is at that address is not one.
@@ -74,8 +75,11 @@ class _PrivateServer:
         log = folder / "logs" / "prefect-server.log"
         environment = {**_private(os.environ, f"{self.address}/api"), SERVER: login}
         self._start: Callable[[], GuardedProcess] = lambda: GuardedProcess(command, log, environment)
+        made = take_database(private_home(folder))
         self._server = self._start()
         wait_healthy(self._server, self.address, deadline)
+        if made:
+            keep_database(private_home(folder))
         self._closed = threading.Event()
         self._keeper = threading.Thread(target=self._keep, daemon=True)
         self._keeper.start()
