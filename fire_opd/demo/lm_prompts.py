@@ -63,6 +63,7 @@ _QUESTIONS = {
     ): "horse rabbit fox owl eagle butterfly bee ant tiger goat sheep duck frog lion monkey pig cow wolf bear snail",
 }
 TRAINING = 2000
+ASKED = " Answer in one short sentence."  # the teacher then ends its answers within 32 tokens, and is right more often
 _CAPITALS = (
     "France Paris, Germany Berlin, Italy Rome, Spain Madrid, Japan Tokyo, China Beijing, Russia Moscow, Egypt Cairo, "
     "Greece Athens, Austria Vienna, Portugal Lisbon, Poland Warsaw, Ireland Dublin, Norway Oslo, Sweden Stockholm, "
@@ -112,7 +113,7 @@ def training_instructions(chance: random.Random) -> list[str]:
     chance.shuffle(every)
     training = asked + every[: TRAINING - len(asked)]
     chance.shuffle(training)
-    return training
+    return [text + ASKED for text in training]
 
 
 def _asked(texts: Iterable[str], things: str) -> list[str]:
@@ -123,8 +124,9 @@ def held_out_questions() -> list[tuple[str, str, str]]:
     """Question, accepted answers with `|` between them, and domain; no training instruction asks for any of them."""
     capitals = [pair.split() for pair in _CAPITALS.split(", ")]
     opposites = [pair.split() for pair in _OPPOSITES.split(", ")]
-    return [
+    questions = [
         *((f"What is the capital of {country}?", city, "capitals") for country, city in capitals),
         *((f"What is the opposite of {word}?", answer, "opposites") for word, answer in opposites),
         *((question, answer, "facts") for question, answer in _FACTS),
     ]
+    return [(question + ASKED, answer, domain) for question, answer, domain in questions]
