@@ -114,7 +114,7 @@ SCORE = Stage(
 SELECT = Stage(
     "select",
     "local",
-    2,
+    3,
     (
         *("method", "filter", "weights", "loss.tis_cap", "loss.max_gap", "loss.first_tokens", "loss.reference_kl"),
         *("sampling.truncated", "sampling.looping", "rounds.updates", "rules.of_select"),
@@ -124,7 +124,7 @@ SELECT = Stage(
 TRAIN = Stage(
     "train",
     "trainer",
-    3,
+    4,
     (
         *("seed", "method", "train", "loss", "rounds.updates", "total_updates", "rules.of_train"),
         *("student.dtype", "student.attention", "placement.device", "placement.trainer.devices"),

@@ -111,7 +111,8 @@ def _evaluation(run: Run, store: Store, model: str, spec: SpecForm, rival: str |
     if rival is None:
         return run.path("rounds/0/evaluation")
     path = fetch_model(store, model, rival)
-    if Path(run.spec.student.path).samefile(path):
+    own = Path(run.spec.student.path)
+    if own.is_dir() and own.samefile(path):  # not where it is a hub id
         return run.path("rounds/0/evaluation")
     folder = runs_folder() / f"{run.name}-against-{rival[:8]}"
     student = run.spec.student.model_copy(update={"path": str(path), "revision": None})

@@ -67,12 +67,12 @@ def check_before(spec: RunSpec, run: Run | None, log: Log) -> None:
 
 
 def start_plain(folder: Path, spec: RunSpec, log: Log) -> Run:
-    """Check everything, and create the run in a folder that is not recorded, or open it if it has the same spec.
+    """Check everything, and create the run in a folder that is not recorded, or open it if its results are the same.
 
     Raises:
         FireOpdError: what would stop the run later.
     """
-    found = Run.create(folder, spec) if (folder / SPEC_FILE).is_file() else None
+    found = Run.create(folder, spec, log) if (folder / SPEC_FILE).is_file() else None
     check_before(spec, found, log)
     run = found or Run.create(folder, spec)
     run.check_disk()

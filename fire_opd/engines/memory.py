@@ -7,7 +7,7 @@ from fire_opd.errors import EngineError, FireOpdError
 # What torch, vLLM, numpy and the kernel say; status 137 is a SIGKILL, which the kernel's out-of-memory killer sends.
 _SIGNS = re.compile(
     r"OutOfMemoryError|out of memory|can't allocate memory|MemoryError|Unable to allocate|Cannot allocate memory"
-    r"|No available memory for the cache blocks"
+    r"|No available memory for the cache blocks|for want of memory"
 )
 _FIELDS = {
     "local": "lower rounds.rollouts or sampling.max_tokens",

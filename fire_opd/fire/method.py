@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fire_opd.fire.filter import filter_scores
-from fire_opd.fire.ragged import Floats, Offsets
+from fire_opd.fire.ragged import Floats, Offsets, spread
 from fire_opd.fire.weights import Weights, token_weights
 from fire_opd.spec import RunSpec
 from fire_opd.spec.method import MethodSpec
@@ -37,6 +37,13 @@ class Round:
     reference_T: NDArray[np.float32] | None = None  # log-probs of the first student, likewise
     by_teacher: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)  # of every teacher, likewise
     correct_B: NDArray[np.bool_] | None = None  # [B], the grader's verdicts, likewise
+    eligible_B: NDArray[np.bool_] | None = None  # [B], what the filter may keep; others may hold what is no number
+
+    def eligible(self) -> NDArray[np.bool_]:
+        """Tokens [T] that figures of the whole round are over."""
+        if self.eligible_B is None:
+            return np.ones(len(self.teacher_T), dtype=bool)
+        return spread(self.eligible_B, self.offsets)
 
     def advantage(self) -> Floats:
         """a_t = log πT(y_t) − log πS(y_t), fp64."""

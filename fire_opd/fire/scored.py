@@ -11,6 +11,7 @@ from fire_opd.runtime.seeds import derive_seed
 from fire_opd.spec import RunSpec
 
 IDS = ["round", "prompt", "sample"]
+_NUMBERS = ("divergences", "reference_logprobs")  # a number a token, of the columns that only some methods need
 
 
 def scored_round(rollouts: pa.Table, scores: pa.Table, spec: RunSpec) -> Round:
@@ -67,9 +68,14 @@ def finite_rows(scores: pa.Table, spec: RunSpec) -> NDArray[np.bool_]:
         ArtifactError: some have not, and the rules say that the run stops then.
     """
     finite = np.ones(len(scores), dtype=bool)
-    for name in _scored(scores):
+    offsets = flatten(scores["teacher_logprobs"])[1]
+    columns = {name: flatten(scores[name])[0] for name in _scored(scores)}
+    columns |= {name: flatten(scores[name])[0] for name in _NUMBERS if name in spec.score_columns}
+    if "logprobs_by_teacher" in spec.score_columns:
+        columns |= {f"log-probs of {name}": values_T for name, values_T in _by_teacher(scores).items()}
+    for name, values_T in columns.items():
         with np.errstate(invalid="ignore"):
-            finite_now = np.isfinite(segment_sum(*flatten(scores[name])))
+            finite_now = np.isfinite(segment_sum(values_T, offsets))
         bad = np.flatnonzero(~finite_now)
         if len(bad) and spec.rules.not_finite == "stop":
             row = {key: scores[key][int(bad[0])].as_py() for key in IDS}

@@ -5,6 +5,7 @@ The method of the run ranks trajectories, weights tokens and says what each toke
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -66,6 +67,7 @@ def select(
     )
     empty, teachers = lengths(offsets) == 0, codes(scores["teacher"])
     eligible = finite & ~empty & ~_any("drop", unwanted, len(finite))
+    scored_now = replace(scored_now, eligible_B=eligible)
     score_B = method.rank(scored_now)
     passed, threshold_B = keep(score_B, eligible, _groups(spec.filter, teachers), spec.filter.percentile)
     kept = passed & ~_any("mask", unwanted, len(finite))

@@ -5,6 +5,8 @@ Each gives its value D and p·∂D/∂p, from which the gradient of the student'
     ∂D/∂z = p·g − p Σ p·g        with g = ∂D/∂p, p the student's probabilities, z its logits
 """
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -49,16 +51,14 @@ def _reverse_kl(logp_CV: Tensor, logq_CV: Tensor) -> _Parts:
 def _forward_kl(logp_CV: Tensor, logq_CV: Tensor) -> _Parts:
     """KL(q ‖ p) = Σ q (log q − log p); p·g = −q."""
     q_CV = logq_CV.exp()
-    value_C = torch.linalg.vecdot(q_CV, logq_CV - logp_CV)
-    return value_C, q_CV.neg_()
+    return _expected(q_CV, logq_CV - logp_CV), q_CV.neg_()
 
 
 def _jsd(logp_CV: Tensor, logq_CV: Tensor, beta: float) -> _Parts:
     """β KL(q ‖ m) + (1 − β) KL(p ‖ m) with m = β q + (1 − β) p (GKD, arXiv 2306.13649); g = (1 − β)(log p − log m)."""
-    p_CV, q_CV = logp_CV.exp(), logq_CV.exp()
-    logm_CV = (beta * q_CV).add_(p_CV, alpha=1 - beta).log_()
-    teacher_C = torch.linalg.vecdot(q_CV, logq_CV - logm_CV)
-    pg_CV = (logp_CV - logm_CV).mul_(p_CV)
+    logm_CV = torch.logaddexp(logq_CV + math.log(beta), logp_CV + math.log1p(-beta))  # where both are 0 as numbers too
+    teacher_C = _expected(logq_CV.exp(), logq_CV - logm_CV)
+    pg_CV = (logp_CV - logm_CV).mul_(logp_CV.exp())
     return beta * teacher_C + (1 - beta) * pg_CV.sum(1), pg_CV.mul_(1 - beta)
 
 
@@ -67,9 +67,15 @@ def _top_k(logp_CV: Tensor, logq_CV: Tensor, k: int) -> _Parts:
     logq_CK, index_CK = logq_CV.topk(min(k, logq_CV.shape[1]))
     logp_CK = logp_CV.gather(1, index_CK)
     q_CK = logq_CK.exp()
-    rest_q_C, rest_p_C = (1 - part.sum(1) for part in (q_CK, logp_CK.exp()))
-    tiny = torch.finfo(logp_CV.dtype).tiny
-    rest_q_C, rest_p_C = rest_q_C.clamp_min(0), rest_p_C.clamp_min(tiny)
-    value_C = (q_CK * (logq_CK - logp_CK)).sum(1) + torch.xlogy(rest_q_C, rest_q_C) - rest_q_C * rest_p_C.log()
-    pg_CV = logp_CV.exp().mul_(-(rest_q_C / rest_p_C)[:, None])
+    # Summed as they are: one less the others is noise where a student that is sure leaves next to nothing.
+    rest_logq_C, rest_logp_C = (part.scatter(1, index_CK, -math.inf).logsumexp(1) for part in (logq_CV, logp_CV))
+    rest_q_C = rest_logq_C.exp()
+    value_C = (q_CK * (logq_CK - logp_CK)).sum(1) + _expected(rest_q_C[:, None], (rest_logq_C - rest_logp_C)[:, None])
+    pg_CV = (logp_CV - rest_logp_C[:, None]).exp_().mul_(-rest_q_C[:, None])
     return value_C, pg_CV.scatter_(1, index_CK, -q_CK)
+
+
+def _expected(q_CV: Tensor, value_CV: Tensor) -> Tensor:
+    """Σ q · value [C]; what has no probability does not count, whatever its value."""
+    expected_C: Tensor = torch.linalg.vecdot(q_CV, value_CV.masked_fill_(q_CV == 0, 0.0))
+    return expected_C

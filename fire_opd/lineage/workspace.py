@@ -30,7 +30,7 @@ from fire_opd.runtime.failpoints import reach
 from fire_opd.spec import RunSpec
 from fire_opd.stages import STAGES
 from fire_opd.storage import Run, open_store, runs_folder, state_folder
-from fire_opd.storage.run import PARAMS_FILE, differences, making
+from fire_opd.storage.run import PARAMS_FILE, differences, making, refuse_other
 
 RUN_FOLDER = "run"
 RUNS_BRANCH = "runs"
@@ -58,7 +58,7 @@ def params_of(spec: RunSpec) -> dict[str, Any]:
 
 
 def start_recorded(name: str, spec: RunSpec, log: Callable[[str], None]) -> Run:
-    """Create the workspace of the run `name`, or open it when it already has the same spec.
+    """Create the workspace of the run `name`, or open it when its spec makes the same results.
 
     Args:
         name: of the run.
@@ -79,14 +79,16 @@ def start_recorded(name: str, spec: RunSpec, log: Callable[[str], None]) -> Run:
             _create(folder, name, spec, log)
         run = Run.open(folder / RUN_FOLDER)
         with run.held():  # a process that works in it must not find its inputs or settings changed
-            found = yaml.safe_load((folder / PARAMS_FILE).read_text())["spec"]
-            if different := differences(found, link_inputs(spec, folder)):
-                shown = "\n  ".join(["", *different])
-                raise RunError(f"{folder} holds a run with another spec; use another name, or the same spec:{shown}")
+            found, linked = yaml.safe_load((folder / PARAMS_FILE).read_text())["spec"], link_inputs(spec, folder)
+            different = differences(found, linked)
+            if different:
+                refuse_other(str(folder), found, linked, "another name")
             check_here(name, folder)
+            if different:
+                _change(folder, linked, different, log)
             run.check_disk()
             configure(folder)  # the store may have moved
-    return run
+    return Run.open(folder / RUN_FOLDER)
 
 
 def check_here(name: str, folder: Path) -> None:
@@ -177,6 +179,14 @@ def _create(folder: Path, name: str, spec: RunSpec, log: Callable[[str], None]) 
     publish_inputs(open_store(), spec, digests)
     reach("workspace.made")
     put_in_place(made, folder)
+
+
+def _change(folder: Path, linked: RunSpec, different: list[str], log: Callable[[str], None]) -> None:
+    """Let a run go on with other values of fields that decide no result."""
+    write_params(folder, linked)
+    commit(folder, f"runs/{folder.name}: {len(different)} settings changed", PARAMS_FILE)
+    for change in different:
+        log(f"changed {change}")
 
 
 def put_in_place(made: Path, folder: Path) -> None:

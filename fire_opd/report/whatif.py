@@ -81,6 +81,8 @@ def what_if(run: Run, round: int, methods: Sequence[str], *, gradients: bool = F
 def _with_method(spec: RunSpec, name: str) -> RunSpec:
     values = spec.model_dump()
     values["method"] = {"name": name}
+    if "uni_opd" in (name, spec.method.name):
+        del values["loss"]["max_gap"]  # its own default is another
     if (name in FILTERED) != (spec.method.name in FILTERED):
         del values["filter"], values["weights"]  # the defaults of the other kind
     return RunSpec.model_validate(values)

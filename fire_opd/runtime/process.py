@@ -49,6 +49,7 @@ class GuardedProcess:
         log.parent.mkdir(parents=True, exist_ok=True)
         self.log = log
         given = [] if stdin is None else [stdin]
+        self._begun = log.stat().st_size if log.exists() else 0  # children before it wrote there too
         with log.open("ab") as output:
             self._guard = subprocess.Popen(
                 [sys.executable, "-m", "fire_opd.runtime.guard", *(f"--stdin={fd}" for fd in given), *command],
@@ -88,8 +89,10 @@ class GuardedProcess:
             self._guard.wait()
 
     def log_tail(self, lines: int = 15) -> str:
-        """The end of the child's log, for an error message."""
-        return "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:])
+        """The end of what this child wrote, for an error message."""
+        with self.log.open("rb") as file:
+            file.seek(self._begun)
+            return "\n".join(file.read().decode(errors="replace").splitlines()[-lines:])
 
 
 class EngineProcess:
@@ -185,15 +188,16 @@ class EngineProcess:
         if time.monotonic() > until:
             self.close()
             raise EngineDied(
-                f"engine {self.name} gave no sign of progress for {deadline:.0f} s and was ended; "
-                f"see {self._process.log}"
+                f"engine {self.name} gave no sign of progress for {deadline:.0f} s and was ended; see "
+                f"{self._process.log}. If it was at work, raise placement.tick_deadline (load_deadline: loading)"
             )
 
     def _died(self) -> EngineDied:
         status = self._process.exit_status
-        how = f"ended with status {status}" + (" (killed)" if status == 128 + signal.SIGKILL else "")
-        if out_of_memory_kills() > self._killed_before:
-            how += "; the kernel killed a process of this machine that was out of memory meanwhile"
+        killed = status == 128 + signal.SIGKILL
+        how = f"ended with status {status}" + (" (killed)" if killed else "")
+        if killed and out_of_memory_kills() > self._killed_before:
+            how += "; meanwhile the kernel killed a process of this machine for want of memory, probably this one"
         return EngineDied(f"engine {self.name} {how}; end of {self._process.log}:\n{self._process.log_tail()}")
 
 

@@ -146,10 +146,17 @@ def _check_end(name: str, tokenizer: PreTrainedTokenizerBase, ours: list[int], t
 def _check_shape(spec: RunSpec, name: str, model: ModelSpec, tokenizer: PreTrainedTokenizerBase) -> None:
     config = text_config(model)
     longest = getattr(config, "max_position_embeddings", None)
-    needed = spec.prompts.max_tokens + spec.sampling.max_tokens
+    field = max(("sampling", "evaluation"), key=lambda part: getattr(spec, part).max_tokens or 0)
+    needed = spec.prompts.max_tokens + getattr(spec, field).max_tokens
     if longest is not None and needed > longest:
         raise PreflightError(
-            f"{name} holds {longest} positions; prompts.max_tokens + sampling.max_tokens = {needed}; lower one of them"
+            f"{name} holds {longest} positions; prompts.max_tokens + {field}.max_tokens = {needed}; lower one of them"
+        )
+    short = _short_positions(config)
+    if short is not None and needed > short:
+        raise PreflightError(
+            f"{name} has rotary embeddings of type longrope, which change beyond {short} positions: a score "
+            f"would depend on the sequences beside it; lower prompts.max_tokens + {field}.max_tokens = {needed}"
         )
     rows = config.vocab_size
     if beyond := sorted(i for i in _used(tokenizer, rows).values() if i >= rows):
@@ -157,6 +164,18 @@ def _check_shape(spec: RunSpec, name: str, model: ModelSpec, tokenizer: PreTrain
             f"{name} has an output matrix of {rows} rows for a tokenizer of {max(beyond) + 1} tokens, among them "
             f"{named(tokenizer, beyond[:_SHOWN])}; resize its embeddings, or take the tokenizer that belongs to it"
         )
+
+
+def _short_positions(config: Any) -> int | None:
+    """Positions up to which embeddings of type longrope are the same in any batch; None for all other types."""
+    rope = getattr(config, "rope_parameters", None) or {}
+    kinds = [rope, *(part for part in rope.values() if isinstance(part, dict))]
+    for part in kinds:
+        if part.get("rope_type") == "longrope":
+            given = part.get("original_max_position_embeddings")
+            found: int = given or config.original_max_position_embeddings
+            return found
+    return None
 
 
 def _id(vocabulary: Mapping[str, int], token: str) -> str:

@@ -1,6 +1,7 @@
 """What a run is: one frozen model, importable without torch. Defaults are the paper's recipe."""
 
 from fire_opd.spec.adapter import AdapterSpec
+from fire_opd.spec.free import FREE, same_results
 from fire_opd.spec.gate import GateSpec
 from fire_opd.spec.load import dump_spec, input_parts, load_params, load_spec, map_paths, read_spec, spec_values
 from fire_opd.spec.loggers import LoggersSpec
@@ -28,6 +29,7 @@ from fire_opd.spec.rules import RulesSpec
 from fire_opd.spec.server import ServerSpec
 
 __all__ = [
+    "FREE",
     "AdapterSpec",
     "Device",
     "Divergence",
@@ -58,5 +60,6 @@ __all__ = [
     "load_spec",
     "map_paths",
     "read_spec",
+    "same_results",
     "spec_values",
 ]

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from fire_opd.spec.method import FILTERED, FIRST_STUDENT
 from fire_opd.spec.placement import unusable
+from fire_opd.spec.rules import DEFAULT_BOUNDS
 from fire_opd.spec.server import unusable_servers
 
 if TYPE_CHECKING:
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
 
 def contradictions(spec: "RunSpec") -> Iterator[str]:
     """Each contradiction as one line: the fields, what they say, and what to do."""
-    for part in (_sampling, _evaluation, _method, _rounds, unusable, _modes, _teachers, unusable_servers):
+    for part in (_sampling, _evaluation, _rules, _method, _rounds, unusable, _modes, _teachers, unusable_servers):
         yield from part(spec)
 
 
@@ -30,10 +31,10 @@ def _sampling(spec: "RunSpec") -> Iterator[str]:
             f"sampling.temperature = {sampling.temperature}: scores, ratios and the engine's log-probs are of the "
             "untempered distribution, so rollouts must be sampled at 1"
         )
-    if sampling.top_p < 1 and spec.loss.tis_cap is not None:
+    if sampling.top_p < 1:
         yield (
-            f"sampling.top_p = {sampling.top_p} with loss.tis_cap: importance ratios are undefined on a truncated "
-            "distribution; set top_p to 1 or leave tis_cap empty"
+            f"sampling.top_p = {sampling.top_p}: scores and ratios are of the whole distribution, so rollouts must be "
+            "sampled from all of it; set it to 1"
         )
 
 
@@ -44,6 +45,18 @@ def _evaluation(spec: "RunSpec") -> Iterator[str]:
                 f"evaluation.{name} = {value} with evaluation.grader = none: the reverse KL is "
                 f"measured on answers drawn from the student itself; set it to {wanted}"
             )
+
+
+def _rules(spec: "RunSpec") -> Iterator[str]:
+    """Bounds of figures that this run never has."""
+    bounds = spec.rules.bounds
+    if "unreadable" in bounds and not spec.evaluation.graded:
+        yield "rules.bounds.unreadable with evaluation.grader = none: no answer is read; leave it out, or take a grader"
+    if spec.rounds.staleness and bounds.get("first_ratio_error") != DEFAULT_BOUNDS["first_ratio_error"]:
+        yield (
+            "rules.bounds.first_ratio_error with rounds.staleness = 1: from round 2 on the ratio is not 1 at the first "
+            "step, since an older student sampled; leave it out"
+        )
 
 
 def _method(spec: "RunSpec") -> Iterator[str]:
@@ -96,11 +109,16 @@ def _modes(spec: "RunSpec") -> Iterator[str]:
                 f"placement.{role}.mode = sleep moves GPU memory to the host; on a CPU use resident, or cold to free "
                 "memory"
             )
-        if getattr(place, role).mode == "sleep" and spec.rounds.staleness:
+        if (mode := getattr(place, role).mode) != "resident" and spec.rounds.staleness:
             yield (
-                f"placement.{role}.mode = sleep with rounds.staleness = 1: engines would wake while others work; "
-                "use resident, or staleness 0"
+                f"placement.{role}.mode = {mode} with rounds.staleness = 1: engines would wake or end while others "
+                "work; use resident, or staleness 0"
             )
+    if spec.train.zero == 0 and spec.student.dtype == "bfloat16":
+        yield (
+            "train.zero = 0 with student.dtype = bfloat16: DeepSpeed then adds up gradients in bfloat16; set "
+            "train.zero to 1, 2 or 3"
+        )
     models = {"student": spec.student, **{f"teachers.{name}": teacher for name, teacher in spec.teachers.items()}}
     for field, model in models.items():
         if model.attention in ("flash_attention_2", "flex_attention") and place.device == "cpu":

@@ -24,9 +24,14 @@ MethodName = Literal[
     "random_weights",
     "position_weights",
     "fixed_negative",
+    "random_filter_kl",
+    "random_weights_kl",
 ]
 # Methods that filter trajectories and weight tokens; the others take all as they are.
-FILTERED: tuple[MethodName, ...] = ("fire", "fire_kl", "random_filter", "random_weights", "position_weights")
+FILTERED: tuple[MethodName, ...] = (
+    *("fire", "fire_kl", "random_filter", "random_weights", "position_weights"),
+    *("random_filter_kl", "random_weights_kl"),
+)
 # The options of each method that has some, with their defaults (None: to be given); an option of another method is a
 # contradiction.
 OPTIONS: dict[str, dict[str, float | None]] = {
@@ -98,7 +103,7 @@ class MethodSpec(Part):
     def divergence(self) -> Divergence | None:
         """What the loss compares whole distributions by; None for methods that need the sampled tokens only."""
         match self.name:
-            case "fire_kl" | "reverse_kl" | "tip":
+            case "fire_kl" | "reverse_kl" | "tip" | "random_filter_kl" | "random_weights_kl":
                 return Divergence("reverse_kl")
             case "gkd" if self.beta in (0, 1):
                 return Divergence("reverse_kl" if self.beta else "forward_kl")

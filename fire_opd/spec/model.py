@@ -7,7 +7,7 @@ Contradictions are refused before any engine starts (contradictions.py); what ne
 import datetime
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, NonNegativeInt, model_validator
 
 from fire_opd.spec.adapter import AdapterSpec
 from fire_opd.spec.contradictions import contradictions
@@ -210,7 +210,9 @@ class EvaluationSpec(Part):
 class RolePlacement(Part):
     """Where one engine lives, and whether it stays loaded between its stages."""
 
-    devices: list[int] = Field(default_factory=lambda: [0], min_length=1, description="GPU indices; CPU: one a rank.")
+    devices: list[NonNegativeInt] = Field(
+        default_factory=lambda: [0], min_length=1, description="GPU indices; CPU: one a rank."
+    )
     memory: float = Field(0.3, gt=0, le=1, description="Share of each GPU's memory (sampler).")
     mode: Literal["resident", "sleep", "cold"] = Field(
         "resident",

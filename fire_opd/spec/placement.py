@@ -14,6 +14,9 @@ def unusable(spec: "RunSpec") -> list[str]:
             f"placement.trainer.replicas = {place.trainer.replicas}: the ranks of the trainer are its devices; name "
             "more of them in placement.trainer.devices"
         )
+    ranks = place.trainer.devices
+    if place.device == "cuda" and len(set(ranks)) < len(ranks):
+        found.append(f"placement.trainer.devices = {ranks}: a rank has a GPU of its own; name each once")
     for role, wanted in (("sampler", place.sampler), ("scorer", place.scorer)):
         if wanted.replicas > rounds.chunks:
             found.append(

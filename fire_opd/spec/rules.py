@@ -41,7 +41,7 @@ class Bound(Part):
     )
 
 
-_DEFAULTS: dict[str, Any] = {"first_ratio_error": {"above": 0.1}}
+DEFAULT_BOUNDS = {"first_ratio_error": Bound(above=0.1, below=None, action="stop")}
 
 
 class RulesSpec(Part):
@@ -65,7 +65,7 @@ class RulesSpec(Part):
     @field_validator("bounds", mode="before")
     @classmethod
     def _with_defaults(cls, given: Any) -> Any:
-        return {**_DEFAULTS, **given} if isinstance(given, dict) else given
+        return {**DEFAULT_BOUNDS, **given} if isinstance(given, dict) else given
 
     @model_validator(mode="after")
     def _possible(self) -> Self:

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import threading
 from pathlib import Path
 
 from fire_opd.errors import ArtifactError
@@ -65,6 +66,6 @@ def is_model_file(file: Path) -> bool:
 def write_atomically(path: Path, text: str) -> None:
     """Write a file that several processes may read and write: each sees it whole."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}")
     temporary.write_text(text)
     temporary.replace(path)

@@ -12,7 +12,7 @@ Everything inside is relative to the folder, so that it can be moved.
 """
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from pydantic import ValidationError
 
 from fire_opd.errors import RunError
 from fire_opd.runtime.lock import holding
-from fire_opd.spec import RunSpec, dump_spec, load_params, load_spec
+from fire_opd.spec import FREE, RunSpec, dump_spec, load_params, load_spec, same_results
 from fire_opd.storage.footprint import footprint
 
 SPEC_FILE, LOCK = "spec.yaml", ".lock"
@@ -56,33 +56,37 @@ class Run:
         return cls(folder, load_spec(folder / SPEC_FILE))
 
     @classmethod
-    def create(cls, folder: Path, spec: RunSpec) -> "Run":
-        """Create the run, or open it when it already has the same spec.
+    def create(cls, folder: Path, spec: RunSpec, log: Callable[[str], None] = lambda line: None) -> "Run":
+        """Create the run, or open it when it already has the same spec, or one that makes the same results.
+
+        Args:
+            folder: of the run.
+            spec: what to run.
+            log: one line for each field of an existing run that has another value from now on.
 
         Raises:
             RunError: the folder holds a run with another spec (the message shows the difference) or something else, or
-                another command makes it just now.
+                another command makes it just now, or works in it with other values.
         """
         with making(folder):
-            return cls._create(folder, spec)
+            return cls._create(folder, spec, log)
 
     @classmethod
-    def _create(cls, folder: Path, spec: RunSpec) -> "Run":
+    def _create(cls, folder: Path, spec: RunSpec, log: Callable[[str], None]) -> "Run":
         file = folder / SPEC_FILE
         if file.is_file():
-            different = differences(yaml.safe_load(file.read_text()), spec)
-            if different:
-                shown = "\n  ".join(different)
-                raise RunError(
-                    f"{folder} holds a run with another spec; use another folder, or the same spec:\n  {shown}"
-                )
+            found = yaml.safe_load(file.read_text())
+            if different := differences(found, spec):
+                refuse_other(f"{folder}", found, spec, "another folder")
+                with holding_folder(folder.resolve()):  # who works in it has the old one
+                    _write_spec(file, spec)
+                for change in different:
+                    log(f"changed {change}")
             return cls(folder.resolve(), spec)
         if folder.is_dir() and any(folder.iterdir()):
             raise RunError(f"{folder} is not empty and not a run; give a new or an empty folder")
         folder.mkdir(parents=True, exist_ok=True)
-        temporary = folder / f".{SPEC_FILE}.tmp"
-        temporary.write_text(dump_spec(spec))
-        temporary.replace(file)
+        _write_spec(file, spec)
         return cls(folder.resolve(), spec)
 
     @property
@@ -153,6 +157,34 @@ def holding_folder(folder: Path) -> Iterator[None]:
             yield
         finally:
             _held.remove(folder)
+
+
+def refuse_other(where: str, found: Any, given: RunSpec, another: str) -> None:
+    """Refuse a spec that would make other results than the one that a run has.
+
+    Args:
+        where: the run, for the message.
+        found: the spec that it has, as it was read.
+        given: the other one.
+        another: what to use for it.
+
+    Raises:
+        RunError: with the difference, field by field.
+    """
+    with suppress(ValidationError):
+        if same_results(RunSpec.model_validate(found), given):
+            return
+    shown = "\n  ".join(["", *differences(found, given)])
+    raise RunError(
+        f"{where} holds a run with another spec; use {another} (equal stages come from the cache), or the same spec; "
+        f"in a run only {', '.join(FREE)} may change:{shown}"
+    )
+
+
+def _write_spec(file: Path, spec: RunSpec) -> None:
+    temporary = file.with_name(f".{SPEC_FILE}.tmp")
+    temporary.write_text(dump_spec(spec))
+    temporary.replace(file)
 
 
 def differences(found: Any, given: RunSpec) -> list[str]:

@@ -85,7 +85,9 @@ def paired_t(difference_SP: NDArray[np.float64]) -> float:
     residual_SP = difference_SP - by_seed_S[:, None] - difference_SP.mean(axis=0) + by_seed_S.mean()
     least = float((residual_SP**2).sum()) / ((seeds - 1) * max(prompts - 1, 1)) / prompts
     error = math.sqrt(max(float(by_seed_S.var(ddof=1)), least) / seeds)
-    return student_tail(abs(float(by_seed_S.mean())) / error, seeds - 1) if error else 0.0
+    if not error:  # they agree prompt by prompt, which two may by luck
+        return 1.0 if seeds == 2 else 0.0
+    return student_tail(abs(float(by_seed_S.mean())) / error, seeds - 1)
 
 
 def student_tail(t: float, freedom: int) -> float:

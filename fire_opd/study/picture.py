@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from fire_opd.evaluation.figure import ACCURACY, FIGURES
-from fire_opd.study.spec import CONTROLS
+from fire_opd.study.spec import CONTROL_METHODS
 
 _CLOCKS = {
     "updates": "updates",
@@ -24,7 +24,7 @@ def drawing(summary: dict[str, Any]) -> Any:
     plots = sheet.subplots(1, 3, sharey=True)
     for place, (name, arm) in enumerate(summary["arms"].items()):
         color = colors((2 * place + place // 10) % 20)  # ten hues, then the same ones lighter
-        line = {"color": color, "ls": "--" if name in CONTROLS else "-", "label": name}
+        line = {"color": color, "ls": "--" if name in CONTROL_METHODS else "-", "label": name}
         for axes, clock in zip(plots, _CLOCKS, strict=True):
             _draw_arm(axes, arm["seeds"], clock, line)
     for axes, label in zip(plots, _CLOCKS.values(), strict=True):

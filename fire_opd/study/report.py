@@ -17,7 +17,7 @@ from fire_opd.storage.manifest import library_versions
 from fire_opd.study.compare import Pair, compare_arms
 from fire_opd.study.folder import Study
 from fire_opd.study.picture import drawing
-from fire_opd.study.spec import CONTROLS
+from fire_opd.study.spec import CONTROL_METHODS
 from fire_opd.study.words import verdict
 
 JSON, PICTURE, PAGE, SHEET = "study.json", "study.png", "study.md", "study.html"
@@ -39,7 +39,7 @@ def write_study(study: Study, failed: dict[str, str] | None = None) -> dict[str,
         for name in arms
     }
     pairs = compare_arms(evaluations, figure)
-    means = {name: arm["mean"] for name, arm in _ranked(arms, figure)}
+    means = _shared_means(arms, figure)
     summary = {
         "study": study.folder.name,
         "date": datetime.now(UTC).date().isoformat(),
@@ -55,7 +55,7 @@ def write_study(study: Study, failed: dict[str, str] | None = None) -> dict[str,
         "failed": failed or {},
         "arms": arms,
         "pairs": [asdict(pair) for pair in pairs],
-        "verdict": verdict(means, pairs, CONTROLS, figure),
+        "verdict": verdict(means, pairs, _controls(study), figure),
     }
     study.write(JSON, json.dumps(summary, indent=1) + "\n")
     study.write(PAGE, page(summary, pairs))
@@ -124,7 +124,30 @@ def _a_point(spent: list[float | None], gain: float) -> float | None:
 
 
 def _ranked(arms: dict[str, Any], figure: Figure) -> list[tuple[str, Any]]:
+    """Best first."""
     return sorted(arms.items(), key=lambda item: item[1]["mean"], reverse=figure.higher_is_better)
+
+
+def _shared_means(arms: dict[str, Any], figure: Figure) -> dict[str, float]:
+    """Means over the seeds that all arms have finished, best first; where there is none, over those of each."""
+    finished = [{found["seed"]: found["after"] for found in arm["seeds"]} for arm in arms.values()]
+    shared = set.intersection(*map(set, finished)) if finished else set()
+    means = {
+        name: statistics.mean(after for seed, after in by_seed.items() if seed in shared or not shared)
+        for name, by_seed in zip(arms, finished, strict=True)
+    }
+    return dict(sorted(means.items(), key=lambda item: item[1], reverse=figure.higher_is_better))
+
+
+def _controls(study: Study) -> dict[str, list[str]]:
+    """The controls, each with the arms whose loss compares the same: sampled tokens, or whole distributions."""
+    losses = {arm.name: arm.spec.method.divergence is not None for arm in study.arms}
+    of = {arm.name: arm.spec.method.name for arm in study.arms}
+    return {
+        control: [name for name, whole in losses.items() if whole == losses[control] and name != control]
+        for control in of
+        if of[control] in CONTROL_METHODS
+    }
 
 
 def _last_evaluation(figures: dict[str, Any]) -> str:

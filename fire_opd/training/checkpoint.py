@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
+from transformers import GenerationConfig
 
 from fire_opd.head import collate
 from fire_opd.head.adapter import write_adapter
@@ -21,7 +22,9 @@ from fire_opd.spec import ModelSpec
 if TYPE_CHECKING:
     from fire_opd.training.engine import Trainer
 
-_TOKENIZER_FILES = (
+_GENERATION = "generation_config.json"
+_COPIED = (
+    _GENERATION,
     "tokenizer*",
     "special_tokens_map.json",
     "added_tokens.json",
@@ -74,9 +77,13 @@ def write_model(model: Any, student: ModelSpec, out: Path, state: Mapping[str, T
         out: directory to write into.
         state: its tensors, where its own are partitioned.
     """
-    model.save_pretrained(out, state_dict=state, max_shard_size=_SHARD_SIZE)
-    patterns = _TOKENIZER_FILES + (_CODE_FILES if student.trust_remote_code else ())
+    patterns = _COPIED + (_CODE_FILES if student.trust_remote_code else ())
     source = _source(student, patterns)
+    own = model.generation_config
+    if (source / _GENERATION).is_file():  # copied below: transformers does not write every one that it reads
+        model.generation_config = GenerationConfig()
+    model.save_pretrained(out, state_dict=state, max_shard_size=_SHARD_SIZE)
+    model.generation_config = own
     for pattern in patterns:
         for file in sorted(source.glob(pattern)):
             if file.is_file():

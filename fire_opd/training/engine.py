@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from transformers.utils.logging import disable_progress_bar
 
-from fire_opd.errors import ArtifactError, EngineError
+from fire_opd.errors import ArtifactError, NotFiniteError
 from fire_opd.head import Policy, TokenBatch, add_adapter, check_policy, load_model
 from fire_opd.models import shared_vocab
 from fire_opd.runtime.seeds import derive_seed
@@ -92,7 +92,7 @@ class Trainer:
             The gradient's global norm before clipping.
 
         Raises:
-            EngineError: the gradient is not finite. The state in memory is then lost; load one.
+            NotFiniteError: the gradient is not finite. The state in memory is then lost; load one.
         """
         for group in self._engine.optimizer.param_groups:
             group["lr"] = lr
@@ -100,7 +100,7 @@ class Trainer:
         norm = self._norm if self.spec.train.zero == 0 else self._engine.get_global_grad_norm()
         norm = math.nan if norm is None or not self._engine.was_step_applied() else float(norm)
         if not math.isfinite(norm):
-            raise EngineError(
+            raise NotFiniteError(
                 f"update {self.updates}: the gradient is not finite; look for extreme advantages in the batch table, "
                 "or lower train.lr"
             )

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from fire_opd.errors import SpecError
 from fire_opd.spec import RunSpec
 
 
@@ -19,16 +18,8 @@ def deepspeed_config(spec: RunSpec, zero: Mapping[str, Any]) -> dict[str, Any]:
     Args:
         spec: the run.
         zero: more settings of `zero_optimization`.
-
-    Raises:
-        SpecError: bfloat16 with ZeRO 0, where DeepSpeed would add up gradients in bfloat16.
     """
     train, bf16 = spec.train, spec.student.dtype == "bfloat16"
-    if bf16 and train.zero == 0:
-        raise SpecError(
-            "train.zero = 0 with student.dtype bfloat16: DeepSpeed then accumulates gradients in bfloat16; "
-            "set train.zero to 1, 2 or 3"
-        )
     config: dict[str, Any] = {
         "train_micro_batch_size_per_gpu": 1,
         "gradient_accumulation_steps": 1,

@@ -86,7 +86,7 @@ def test_a_round_reads_only_what_was_written_before() -> None:
         ("sampling.truncated=drop", {"select"}),
         ("scoring.max_mismatch=0.5", set()),  # a bound that scores which are there have passed
         ("scoring.head_chunk=7", {"score", "appraise"}),
-        ("sampling.top_p=0.9", {"rollout"}),
+        ("sampling.max_tokens=7", {"prepare", "baseline", "rollout", "evaluate"}),
         ("rounds.chunk=32", {"rollout", "score"}),
         ("placement.sampler.memory=0.5", set()),
     ],

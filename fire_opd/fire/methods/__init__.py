@@ -11,6 +11,7 @@ METHODS: dict[str, Method] = {
         *(signed.EXOPD, signed.SIGNED, uni_opd.UNI_OPD),
         *(distribution.FIRE_KL, distribution.REVERSE_KL, distribution.GKD),
         *(controls.RANDOM_FILTER, controls.RANDOM_WEIGHTS, controls.POSITION_WEIGHTS, controls.FIXED_NEGATIVE),
+        *(controls.RANDOM_FILTER_KL, controls.RANDOM_WEIGHTS_KL),
     )
 }
 

@@ -2,13 +2,15 @@
 
 random_filter drops the same share of trajectories, drawn at random; random_weights has weights of the same range, drawn
 at random; position_weights grow along a trajectory and look at nothing else; fixed_negative gives every token the same
-advantage -c, which arXiv 2608.31046 reports to match a teacher.
+advantage -c, which arXiv 2608.31046 reports to match a teacher. With _kl they are controls of fire_kl: on the teachers'
+whole distributions.
 """
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fire_opd.fire.method import Coefficients, Method, Round
+from fire_opd.fire.methods.distribution import weighted_divergence
 from fire_opd.fire.methods.sampled import weighted_advantage
 from fire_opd.fire.ragged import Floats, lengths, segment_mean, spread
 from fire_opd.fire.weights import Weights
@@ -52,4 +54,6 @@ def _mean_one(raw_T: Floats, round: Round) -> Weights:
 RANDOM_FILTER = Method("random_filter", weighted_advantage, rank=_random_rank)
 RANDOM_WEIGHTS = Method("random_weights", weighted_advantage, weigh=_random_weights)
 POSITION_WEIGHTS = Method("position_weights", weighted_advantage, weigh=_position_weights)
+RANDOM_FILTER_KL = Method("random_filter_kl", weighted_divergence, rank=_random_rank)
+RANDOM_WEIGHTS_KL = Method("random_weights_kl", weighted_divergence, weigh=_random_weights)
 FIXED_NEGATIVE = Method("fixed_negative", _fixed_negative)

@@ -13,7 +13,7 @@ from fire_opd.spec.method import MethodSpec
 def _coefficients(round: Round, weights_T: Floats, options: MethodSpec) -> Coefficients:
     assert options.gamma is not None
     advantage_T = round.advantage()
-    size_T = np.abs(advantage_T)
+    size_T = np.where(round.eligible(), np.abs(advantage_T), 0.0)
     total_B = segment_sum(size_T, round.offsets)
     before_T = np.concatenate([[0.0], np.cumsum(size_T)])[:-1]  # of the whole round
     first_B = np.zeros(len(total_B))

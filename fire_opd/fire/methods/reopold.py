@@ -18,10 +18,11 @@ def _coefficients(round: Round, weights_T: Floats, options: MethodSpec) -> Coeff
     assert options.switch is not None
     reward_T = round.advantage()
     floor = np.log(options.floor / (1 - options.floor))
-    if round.progress < options.switch or not len(reward_T):
+    entropy_T = round.student_entropy_T[round.eligible()]
+    if round.progress < options.switch or not len(entropy_T):
         kept_T = reward_T >= floor
     else:
-        kept_T = round.student_entropy_T >= np.quantile(round.student_entropy_T, 1 - options.keep)
+        kept_T = round.student_entropy_T >= np.quantile(entropy_T, 1 - options.keep)
     return np.maximum(reward_T, floor) * kept_T, np.zeros(len(reward_T))
 
 

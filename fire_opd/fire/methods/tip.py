@@ -32,11 +32,12 @@ def _normalised(values_T: Floats, clip: float) -> Floats:
 def _coefficients(round: Round, weights_T: Floats, options: MethodSpec) -> Coefficients:
     assert options.keep is not None
     assert round.divergence_T is not None
-    score_T = token_scores(round.student_entropy_T, round.divergence_T)
+    places = np.flatnonzero(round.eligible())
+    score_T = token_scores(round.student_entropy_T[places], round.divergence_T[places])
     chosen = np.argsort(-score_T, kind="stable")[: max(1, int(np.ceil(len(score_T) * options.keep)))]
-    u_T = np.zeros(len(score_T))
-    u_T[chosen] = 1 / options.keep
-    return np.zeros(len(score_T)), u_T
+    u_T = np.zeros(len(round.teacher_T))
+    u_T[places[chosen]] = 1 / options.keep
+    return np.zeros(len(u_T)), u_T
 
 
 TIP = Method("tip", _coefficients)

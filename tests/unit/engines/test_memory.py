@@ -24,6 +24,15 @@ def test_what_to_lower_is_named(tmp_path: Path, take: str, role: str, field: str
     assert field in str(found)
 
 
+def test_what_an_earlier_engine_wrote_is_not_this_ones_end(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    log.write_text("torch.OutOfMemoryError: of the engine before\n")
+    process = EngineProcess("scorer", [sys.executable, "-c", "raise SystemExit('no file')"], log, os.environ)
+    with pytest.raises(EngineDied, match="no file") as met:
+        process.wait_ready(30)
+    assert explained("scorer", met.value) is met.value
+
+
 def test_other_errors_stay_as_they_are() -> None:
     for error in (EngineError("engine scorer failed: KeyError"), MismatchError("out of memory is not what this is")):
         assert explained("scorer", error) is error

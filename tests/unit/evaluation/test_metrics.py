@@ -41,6 +41,16 @@ def test_a_k_that_is_no_power_of_two() -> None:
     assert found["by_domain"] == {}
 
 
+def test_a_prompt_that_is_held_out_twice_is_two_prompts() -> None:
+    """Its copies have the same answers: four samples with one right, and the same again."""
+    rows = [
+        {"prompt": "a", "domain": None, "k": k, "correct": k == 2, "length": 1, "finish_reason": "stop"}
+        for k in (*range(4), *range(4))
+    ]
+    found = evaluation_metrics(pa.Table.from_pylist(rows, schema=SAMPLE))
+    assert (found["avg@4"], found["pass@1"], found["pass@4"]) == (0.25, 0.25, 1.0)
+
+
 def test_metrics() -> None:
     rows = []
     for prompt, domain, greedy, samples in (("a", "m", True, [True, False]), ("b", "c", False, [False, False])):

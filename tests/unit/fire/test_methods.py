@@ -1,14 +1,17 @@
 """Each method against its definition on the golden trajectories, and against the others where they must agree."""
 
+import math
 from typing import Any, get_args
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from fire_opd.errors import SpecError
 from fire_opd.fire.methods import METHODS
 from fire_opd.fire.methods.tip import token_scores
 from fire_opd.fire.select import select
+from fire_opd.records import ROLLOUT, SCORE
 from fire_opd.spec import Divergence, RunSpec, read_spec
 from fire_opd.spec.method import FILTERED, OPTIONS, MethodName, ScoreColumn
 from tests.unit.fire.test_golden import ADVANTAGES, H_S, H_T, LOG_S, LOG_T, NORMALISED, make_spec, make_tables
@@ -167,6 +170,34 @@ def test_controls() -> None:
         assert all(max(row) / min(row) <= 4 + 1e-5 for row in found["weights"])
     assert batch_of("position_weights")["weights"][0] == pytest.approx([1 / 1.75, 2.5 / 1.75])
     assert batch_of("fixed_negative", options={"penalty": 0.5})["advantages"] == [[-0.5] * len(row) for row in LOG_S]
+
+
+@pytest.mark.parametrize("name", ["tip", "reopold", "iw_opd"])
+@pytest.mark.parametrize("kind", ["not finite", "truncated"])
+def test_a_trajectory_that_is_left_out_decides_nothing(name: MethodName, kind: str) -> None:
+    """Quantiles and sums over the round are over what may be kept: one number that is none was in all of them."""
+    more = {"divergences": NORMALISED} if name == "tip" else {}
+    tables = make_tables(LOG_S, LOG_T, H_S, H_T, round=[4] * 5, **more)
+    spec = make_spec(
+        method={"name": name},
+        rounds={"rollouts": 1024, "count": 4},
+        rules={"not_finite": "drop"},
+        sampling={"truncated": "drop"},
+    )
+    rollouts, scores = tables[0], tables[1].set_column(0, "round", tables[0]["round"])
+    rows = {key: table.to_pylist() for key, table in (("rollouts", rollouts), ("scores", scores))}
+    if kind == "truncated":
+        rows["rollouts"][1]["finish_reason"] = "length"
+    else:
+        for column in ("student_logprobs", "student_entropies", *more):
+            rows["scores"][1][column] = [math.nan] * len(rows["scores"][1][column])
+    whole = [pa.Table.from_pylist(rows["rollouts"], ROLLOUT), pa.Table.from_pylist(rows["scores"], SCORE)]
+    without = [table.take([0, 2, 3, 4]) for table in whole]
+    found, wanted = (select(*pair, spec)[0].to_pydict() for pair in (whole, without))
+    assert found["kept"] == [wanted["kept"][0], False, *wanted["kept"][1:]]
+    for column in ("advantages", "divergence_weights"):
+        rest = [values for place, values in enumerate(found[column]) if place != 1]
+        assert same(rest, wanted[column], 1e-6)
 
 
 def test_an_option_of_another_method_is_a_contradiction() -> None:

@@ -112,6 +112,31 @@ def test_divergences(divergence: Divergence, alone: bool, transform: LogitTransf
         assert distance(found, expected) <= 1e-12
 
 
+@pytest.mark.parametrize("gap", [12.0, 20.0, 30.0])
+def test_a_student_that_is_sure_where_its_teacher_is_not(gap: float) -> None:
+    """What is left beside the top tokens is next to nothing: one less the others would be noise, and divide."""
+    torch.manual_seed(0)
+    logits, logq = torch.randn(200, 64).double(), torch.randn(200, 64).double().log_softmax(-1)
+    logits[torch.arange(200), logq.argmax(1)] += gap
+    few = Divergence("top_k", top_k=16)
+    wanted = divergence_slope(few, logits.log_softmax(-1), logq)
+    found = divergence_slope(few, (logits + 20).float().log_softmax(-1), logq.float())
+    assert float((found.double() - wanted).abs().max()) < 1e-4
+    values = [divergence_parts(few, part.log_softmax(-1), logq.to(part.dtype))[0] for part in (logits, logits.float())]
+    assert torch.allclose(values[1].double(), values[0], rtol=1e-5)
+
+
+def test_tokens_without_any_probability() -> None:
+    """Beyond the smallest number of fp32, and where a server's teacher says that it is none at all."""
+    logp = torch.tensor([[0.0, -200.0, -120.0]]).log_softmax(-1)
+    jsd = Divergence("jsd", 0.3)
+    for logq in (torch.tensor([[0.0, -150.0, -130.0]]), torch.tensor([[0.0, -torch.inf, -1.0]]).log_softmax(-1)):
+        for divergence in (jsd, Divergence("forward_kl"), Divergence("top_k", top_k=2)):
+            value, slope = (f(divergence, logp, logq) for f in (lambda *a: divergence_parts(*a)[0], divergence_slope))
+            assert torch.isfinite(value).all()
+            assert torch.isfinite(slope).all()
+
+
 def test_divergences_golden() -> None:
     """Figures worked out by hand."""
     p, q = torch.tensor([[0.5, 0.3, 0.2]]).log(), torch.tensor([[0.6, 0.3, 0.1]]).log()

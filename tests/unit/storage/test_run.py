@@ -11,7 +11,8 @@ import yaml
 from safetensors.numpy import save_file
 
 from fire_opd.errors import RunError
-from fire_opd.spec import LoggersSpec, MethodSpec, RunSpec, StudentSpec
+from fire_opd.spec import FREE, MethodSpec, RunSpec, StudentSpec
+from fire_opd.stages import STAGES
 from fire_opd.storage import Run
 from fire_opd.storage.footprint import footprint
 
@@ -40,9 +41,70 @@ def test_a_run_from_before_a_field_resumes_where_the_field_has_its_default(tmp_p
     del known["loggers"], known["placement"]["sampler"]["replicas"]
     file.write_text(yaml.safe_dump(known))
     Run.create(tmp_path / "run", SPEC)
-    other = SPEC.model_copy(update={"loggers": LoggersSpec(project="mine")})
-    with pytest.raises(RunError, match="project: the run has 'fire-opd', you gave 'mine'"):
+    other = SPEC.model_copy(update={"seed": 7})
+    with pytest.raises(RunError, match="seed: the run has 0, you gave 7"):
         Run.create(tmp_path / "run", other)
+
+
+CHANGES = (
+    ("rules.bounds", {"reverse_kl": {"above": 5.0}}),
+    ("scoring.max_mismatch", 0.5),
+    ("placement.sampler.memory", 0.2),
+    ("placement.trainer.mode", "cold"),
+    ("placement.tick_deadline", 600),
+    ("loggers.project", "mine"),
+)
+
+
+@pytest.mark.parametrize(("field", "value"), CHANGES, ids=[field for field, _ in CHANGES])
+def test_what_decides_no_result_may_change(tmp_path: Path, field: str, value: object) -> None:
+    """A run that a rule stopped, or whose engine was too large, goes on with the field changed that its error names."""
+    Run.create(tmp_path / "run", SPEC)
+    other, told = changed(field, value), list[str]()
+    assert Run.create(tmp_path / "run", other, told.append).spec == other
+    assert Run.open(tmp_path / "run").spec == other
+    assert all(line.startswith(f"changed {field}") for line in told)
+    assert told
+    assert Run.create(tmp_path / "run", SPEC).spec == SPEC, "and back"
+
+
+def test_a_bound_that_skips_rounds_decides_results(tmp_path: Path) -> None:
+    Run.create(tmp_path / "run", SPEC)
+    with pytest.raises(RunError, match=r"in a run only rules\.bounds, .* may change:\n  rules\.bounds"):
+        Run.create(tmp_path / "run", changed("rules.bounds", {"reverse_kl": {"above": 5.0, "action": "skip_round"}}))
+
+
+def test_no_stage_reads_a_field_that_may_change() -> None:
+    """But for bounds, of which `rules.of_select` and `rules.of_train` are what a stage reads."""
+    for stage in STAGES.values():
+        for param in stage.params:
+            assert not [field for field in FREE if f"{field}.".startswith(f"{param}.") or param.startswith(f"{field}.")]
+
+
+def test_a_run_at_work_keeps_its_settings(tmp_path: Path) -> None:
+    run = Run.create(tmp_path / "run", SPEC)
+    code = (
+        "import sys, time; from pathlib import Path; from fire_opd.storage import Run\n"
+        f"with Run.open(Path({str(run.folder)!r})).held(): print('held', flush=True); sys.stdin.read()"
+    )
+    holder = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert holder.stdout is not None
+    holder.stdout.readline()
+    with pytest.raises(RunError, match="in use"):
+        Run.create(run.folder, changed("scoring.max_mismatch", 0.5))
+    assert Run.open(run.folder).spec == SPEC
+    holder.communicate("")
+
+
+def changed(field: str, value: object) -> RunSpec:
+    """The spec with another value of a dotted field."""
+    values = SPEC.model_dump()
+    *parts, name = field.split(".")
+    part = values
+    for key in parts:
+        part = part[key]
+    part[name] = value
+    return RunSpec.model_validate(values)
 
 
 def test_a_folder_with_something_else_is_left_alone(tmp_path: Path) -> None:

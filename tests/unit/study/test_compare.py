@@ -88,7 +88,9 @@ def won(one: str, other: str, better: str | None) -> Pair:
 
 def test_the_verdict_names_a_winner_over_all() -> None:
     pairs = [won("a", "b", "a"), won("a", "random_filter", "a"), won("b", "random_filter", None)]
-    basis, first, control = verdict({"a": 0.9, "b": 0.8, "random_filter": 0.7}, pairs, ["random_filter"], ACCURACY)
+    basis, first, control = verdict(
+        {"a": 0.9, "b": 0.8, "random_filter": 0.7}, pairs, {"random_filter": ["a", "b"]}, ACCURACY
+    )
     assert basis.startswith("2 of 3 differences are outside the noise")
     assert first == "a (90.0%) is better than every other arm."
     assert control == "Control random_filter: better than it: a; not told from it: b."
@@ -96,16 +98,38 @@ def test_the_verdict_names_a_winner_over_all() -> None:
 
 def test_the_verdict_names_no_winner_inside_the_noise() -> None:
     pairs = [won("a", "b", None), won("a", "c", "a"), won("b", "c", None)]
-    _, first = verdict({"a": 0.11, "b": 0.12, "c": 0.2}, pairs, ["fixed_negative"], DIVERGENCE)
+    _, first = verdict({"a": 0.11, "b": 0.12, "c": 0.2}, pairs, {"fixed_negative": ["a"]}, DIVERGENCE)
     assert first == "No winner: a (0.110) has the best mean and cannot be told from b; it is better than c."
 
 
 def test_a_control_that_wins_is_told() -> None:
     pairs = [won("random_filter", "fire", "random_filter")]
-    *_, control = verdict({"random_filter": 0.9, "fire": 0.8}, pairs, ["random_filter"], ACCURACY)
+    *_, control = verdict({"random_filter": 0.9, "fire": 0.8}, pairs, {"random_filter": ["fire"]}, ACCURACY)
     assert control == "Control random_filter: better than it: none; worse: fire."
 
 
 def test_one_seed_says_so() -> None:
-    assert "another seed may turn" in verdict({"a": 1.0, "b": 0.5}, [decided(0.5)], [], ACCURACY)[0]
-    assert verdict({"a": 1.0}, [], [], ACCURACY)[0].startswith("Nothing can be compared yet")
+    assert "another seed may turn" in verdict({"a": 1.0, "b": 0.5}, [decided(0.5)], {}, ACCURACY)[0]
+    assert verdict({"a": 1.0}, [], {}, ACCURACY)[0].startswith("Nothing can be compared yet")
+
+
+def test_a_control_says_nothing_about_arms_that_learn_from_something_else() -> None:
+    """fire_kl learns from whole distributions: that it beats a random filter of sampled tokens is not its filter's."""
+    better = {"difference": 0.1, "low": 0.05, "high": 0.2, "p": 0.001, "better": "fire_kl"}
+    pairs = [Pair("fire_kl", "random_filter", 5, **better), Pair("fire", "random_filter", 5, 0.0, -0.1, 0.1, 1.0)]
+    means = {"fire_kl": 0.9, "fire": 0.8, "random_filter": 0.8}
+    *_, control = verdict(means, pairs, {"random_filter": ["fire"]}, ACCURACY)
+    assert control == "Control random_filter: better than it: none; not told from it: fire."
+
+
+def test_the_best_mean_is_not_called_even_with_an_arm_that_beats_it() -> None:
+    """Means of other seeds than the pairs': a seed of one arm failed."""
+    pairs = [Pair("a", "b", 5, difference=-0.1, low=-0.2, high=-0.05, p=0.001, better="b")]
+    assert verdict({"a": 0.9, "b": 0.8}, pairs, {}, ACCURACY)[1] == (
+        "No winner: a (90.0%) has the best mean, and b is better."
+    )
+
+
+def test_two_seeds_that_agree_prompt_by_prompt_prove_nothing() -> None:
+    table = np.tile(np.linspace(0.1, 0.3, 200), (2, 1))
+    assert paired_t(table) == 1.0
