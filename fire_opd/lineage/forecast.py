@@ -12,7 +12,7 @@ from fire_opd.errors import LineageError, StoreError
 from fire_opd.lineage.catalogue import LEDGER, all_records
 from fire_opd.lineage.inputs import INPUTS_FILE
 from fire_opd.lineage.record_files import fetch_json
-from fire_opd.lineage.schedule import schedule
+from fire_opd.lineage.schedule import by_rows, schedule
 from fire_opd.spec import RunSpec
 from fire_opd.stages import STAGES
 from fire_opd.storage import Store, model_digest, runs_folder, state_folder
@@ -35,12 +35,13 @@ def forecast(store: Store, spec: RunSpec) -> dict[str, Any]:
     found: Footprint = footprint(spec)
     folder = next(path for path in (runs_folder(), *runs_folder().parents) if path.is_dir())
     seen = measured(store, spec)
-    rounds = schedule(spec, lambda n, stage: seen["stages"].get(stage, 0.0), os.cpu_count() or 1) if seen else None
+    stages = seen["stages"] if seen else {}
+    rounds = schedule(spec, by_rows(spec, lambda n, stage: stages.get(stage, 0.0)), os.cpu_count() or 1)
     return {
         "rounds": spec.rounds.count,
-        "round_seconds": rounds.round_seconds if rounds else None,
-        "run_seconds": seen["start_seconds"] + rounds.ends[-1] if seen and rounds else None,
-        "busy": rounds.busy if rounds else None,
+        "round_seconds": rounds.round_seconds if seen else None,
+        "run_seconds": seen["start_seconds"] + rounds.ends[-1] if seen else None,
+        "busy": rounds.busy if seen else None,
         "bytes": {name: getattr(found, name) for name in (*_SHOWN, "run", "recorded")},
         "free": shutil.disk_usage(folder).free,
         "measured": seen,

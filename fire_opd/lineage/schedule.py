@@ -14,7 +14,7 @@ from fire_opd.runtime.simulate import Place, Task, simulate
 from fire_opd.spec import RunSpec
 from fire_opd.stages import STAGES
 
-Seconds = Callable[[int, str], float]  # that the engines of a stage work in a round, all replicas together
+Seconds = Callable[[int, str, range], float]  # that an engine works: of a round, a stage, and some of its rollouts
 
 _SAMPLE = ("rollout", "score", "select")
 
@@ -31,12 +31,17 @@ class Schedule(NamedTuple):
         return median(after - before for before, after in pairwise([0.0, *self.ends]))
 
 
+def by_rows(spec: RunSpec, seconds: Callable[[int, str], float]) -> Seconds:
+    """Seconds of whole stages, of all engines together, dealt out by rollouts."""
+    return lambda n, stage, rows: seconds(n, stage) * len(rows) / spec.rounds.rollouts
+
+
 def schedule(spec: RunSpec, seconds: Seconds, cores: int) -> Schedule:
     """Simulate all rounds of a run.
 
     Args:
         spec: rounds, chunks, staleness and placement are read.
-        seconds: of a stage, by round and name; 0 for one that is not known.
+        seconds: of a stage by round and name, for the rollouts of a chunk, or all where it is not cut.
         cores: of the machine, where `placement.device` is the CPU.
     """
     spans = simulate(tasks_of(spec, seconds, cores), {"core": cores})
@@ -49,17 +54,16 @@ def schedule(spec: RunSpec, seconds: Seconds, cores: int) -> Schedule:
 
 
 def tasks_of(spec: RunSpec, seconds: Seconds, cores: int) -> Mapping[str, Task]:
-    """The tasks of all rounds: `<round>/<stage>`, of a chunk `<round>/<stage>.<chunk>`, and `<round>/done`."""
+    """The tasks of all rounds: `<round>/<stage>.<chunk>`, `<round>/<stage>` when all are done, `<round>/done`."""
     tasks: dict[str, Task] = {}
 
     def add(after: tuple[str, ...], n: int, *stages: str) -> tuple[str, ...]:
         """Stages of round n, one after the other; returns what the next one waits for."""
         for stage in stages:
-            name, places = f"{n}/{stage}", places_of(spec, stage, cores)
-            parts = _parts(spec, stage, seconds(n, stage))
-            tasks.update({f"{name}.{chunk}": Task(part, after, places) for chunk, part in enumerate(parts)})
-            chunks = tuple(f"{name}.{chunk}" for chunk in range(len(parts)))
-            tasks[name] = Task(0.0, chunks) if chunks else Task(seconds(n, stage), after, places)
+            name, places, chunks = f"{n}/{stage}", places_of(spec, stage, cores), _chunks(spec, stage)
+            parts = {f"{name}.{k}": Task(seconds(n, stage, rows), after, places) for k, rows in enumerate(chunks)}
+            tasks.update(parts)
+            tasks[name] = Task(0.0, tuple(parts))
             after = (name,)
         return after
 
@@ -94,10 +98,8 @@ def places_of(spec: RunSpec, stage: str, cores: int) -> tuple[Place, ...]:
     return tuple(found)
 
 
-def _parts(spec: RunSpec, stage: str, seconds: float) -> list[float]:
-    """Seconds of each chunk of a stage that replicas share, by its rows; none where one engine does all of it."""
-    rounds, role = spec.rounds, STAGES[stage].role
-    if not rounds.chunk or "rounds.chunk" not in STAGES[stage].params or getattr(spec.placement, role).replicas == 1:
-        return []
-    rows = [min(rounds.chunk, rounds.rollouts - first) for first in range(0, rounds.rollouts, rounds.chunk)]
-    return [seconds * own / rounds.rollouts for own in rows]
+def _chunks(spec: RunSpec, stage: str) -> list[range]:
+    """The rollouts of each piece of work in a stage: the chunks of one that is cut."""
+    rounds = spec.rounds
+    size = (rounds.chunk if "rounds.chunk" in STAGES[stage].params else None) or rounds.rollouts
+    return [range(first, min(first + size, rounds.rollouts)) for first in range(0, rounds.rollouts, size)]
