@@ -1,0 +1,122 @@
+"""The simulator of the schedule against real layouts on the demo: seconds predicted from another layout's ledger.
+
+python -m benchmarks.schedule [--rounds 4]      # benchmarks/results/schedule.json, and the table in docs/scale.md
+
+Three runs one after the other, all cut into the same chunks: in turn, a round ahead, two samplers. The seconds of each
+stage and round in the ledger of the first, put together as the other two are placed, are the prediction; measured are
+the seconds from the first stage of round 1 to the end of the last one. Beside it the same from a run's own ledger: what
+is then still wrong is the schedule, and not stages that took longer when more engines worked at once.
+"""
+
+import argparse
+import json
+import os
+import platform
+import subprocess
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from fire_opd.lineage.forecast import stage_seconds
+from fire_opd.lineage.schedule import by_rows, schedule
+from fire_opd.runtime.ledger import code_version, read_attempts
+from fire_opd.stages import ROUND
+from fire_opd.storage import Run
+from fire_opd.storage.manifest import library_versions
+
+ROOT = Path(__file__).parents[1]
+PAGE, RESULT = ROOT / "docs" / "scale.md", Path(__file__).parent / "results" / "schedule.json"
+BEGIN, END = "<!-- predicted -->\n", "<!-- written by benchmarks/schedule.py -->\n"
+CHUNK = "rounds.chunk=128"  # six a round
+LAYOUTS = {
+    "in turn": (),
+    "a round ahead": ("rounds.staleness=1",),
+    "two samplers": ("placement.sampler.replicas=2",),
+}
+
+
+def main() -> None:
+    """Run what is missing below --runs (finished runs are no-ops), predict, write result and table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--runs", type=Path, default=Path("runs/schedule"))
+    parser.add_argument("--rounds", type=int, default=4)
+    arguments = parser.parse_args()
+    arguments.runs.mkdir(parents=True, exist_ok=True)
+    runs = {name: _run(arguments.runs, name, arguments.rounds) for name in LAYOUTS}
+    result = {
+        "date": datetime.now(UTC).date().isoformat(),
+        "machine": f"{os.cpu_count()} cores, {platform.machine()}, no GPU",
+        "code": code_version(),
+        "versions": library_versions(),
+        "rounds": arguments.rounds,
+        "layouts": [_layout(name, run, runs["in turn"]) for name, run in runs.items()],
+    }
+    RESULT.write_text(json.dumps(result, indent=1) + "\n")
+    before, _, rest = PAGE.read_text().partition(BEGIN)
+    PAGE.write_text(f"{before}{BEGIN}\n{table(result)}\n{END}{rest.partition(END)[2]}")
+
+
+def table(result: dict[str, Any]) -> str:
+    """Measured and predicted seconds and their ratios, in Markdown."""
+    lines = [
+        f"{result['date']}, {result['machine']}, {result['rounds']} rounds of the demo, seed 0, chunks of 128; raw "
+        "figures:",
+        "[schedule.json](../benchmarks/results/schedule.json).",
+        "",
+        "| layout | measured, s | predicted from `in turn`, s | ratio | from its own ledger, s | ratio | load before |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for row in result["layouts"]:
+        given = row["predicted"] if row["layout"] != "in turn" else None
+        shown = f"{given:.1f} | {given / row['measured']:.2f}" if given else "– | –"
+        lines.append(
+            f"| {row['layout']} | {row['measured']:.1f} | {shown} | {row['own']:.1f} "
+            f"| {row['own'] / row['measured']:.2f} | {row['load']} |"
+        )
+    return "\n".join([*lines, ""])
+
+
+def _run(runs: Path, name: str, rounds: int) -> Run:
+    folder, log = runs / name.replace(" ", "-"), runs / f"{name.replace(' ', '-')}.log"
+    command = [sys.executable, "-m", "fire_opd.cli", "demo", "--run", str(folder), "--seed", "0"]
+    for override in (f"rounds.count={rounds}", "train.total_updates=120", CHUNK, *LAYOUTS[name]):
+        command += ["-S", override]
+    load = folder.with_suffix(".load")
+    if not load.is_file():
+        load.write_text(f"{os.getloadavg()[0]:.1f}")
+    print(f"{name}: {folder}", flush=True)
+    with log.open("a") as written:
+        subprocess.run(command, stdout=written, stderr=written, check=True)
+    return Run.open(folder)
+
+
+def _layout(name: str, run: Run, turn: Run) -> dict[str, Any]:
+    attempts = _attempts(run)
+    begun, ended = min(a["started"] for a in attempts.values()), max(a["ended"] for a in attempts.values())
+    measured = (datetime.fromisoformat(ended) - datetime.fromisoformat(begun)).total_seconds()
+    return {
+        "layout": name,
+        "load": run.folder.with_suffix(".load").read_text(),
+        "measured": round(measured, 1),
+        "predicted": round(_simulated(run, turn), 1),
+        "own": round(_simulated(run, run), 1),
+        "stages": {f"{n}/{stage}": stage_seconds(run.spec, stage, a) for (n, stage), a in attempts.items()},
+    }
+
+
+def _simulated(run: Run, recorded: Run) -> float:
+    """Seconds of all rounds as `run` places them, from what stages took in `recorded`."""
+    attempts = _attempts(recorded)
+    seconds = by_rows(run.spec, lambda n, stage: stage_seconds(run.spec, stage, attempts[n, stage]))
+    return schedule(run.spec, seconds, os.cpu_count() or 1).ends[-1]
+
+
+def _attempts(run: Run) -> dict[tuple[int, str], dict[str, Any]]:
+    """The attempt that finished each stage of each round."""
+    keys = [(n, stage.name) for n in range(1, run.spec.rounds.count + 1) for stage in ROUND]
+    return {(n, stage): read_attempts(run.path(f"ledger/{n}/{stage}.json"))[-1] for n, stage in keys}
+
+
+if __name__ == "__main__":
+    main()
