@@ -79,7 +79,7 @@ def table(result: dict[str, Any]) -> str:
 
 def _run(runs: Path, name: str, rounds: int) -> Run:
     folder, log = runs / name.replace(" ", "-"), runs / f"{name.replace(' ', '-')}.log"
-    command = [sys.executable, "-m", "fire_opd.cli", "demo", "--run", str(folder), "--seed", "0"]
+    command = [sys.executable, "-m", "fire_opd.cli", "demo", "--run", str(folder), "--seed", "0", "--no-cache"]
     for override in (f"rounds.count={rounds}", "train.total_updates=120", CHUNK, *LAYOUTS[name]):
         command += ["-S", override]
     load = folder.with_suffix(".load")

@@ -41,11 +41,19 @@ def forecast(store: Store, spec: RunSpec) -> dict[str, Any]:
         "rounds": spec.rounds.count,
         "round_seconds": rounds.round_seconds if seen else None,
         "run_seconds": seen["start_seconds"] + rounds.ends[-1] if seen else None,
-        "busy": rounds.busy if seen else None,
+        "busy": _by_role(rounds.busy) if seen else None,
         "bytes": {name: getattr(found, name) for name in (*_SHOWN, "run", "recorded")},
         "free": shutil.disk_usage(folder).free,
         "measured": seen,
     }
+
+
+def _by_role(busy: dict[str, float]) -> dict[str, float]:
+    """The mean share of the engines of each role."""
+    roles: dict[str, list[float]] = {}
+    for engine, share in busy.items():
+        roles.setdefault(engine.partition(".")[0], []).append(share)
+    return {role: statistics.mean(shares) for role, shares in roles.items()}
 
 
 def measured(store: Store, spec: RunSpec) -> dict[str, Any] | None:
@@ -103,4 +111,4 @@ def forecast_lines(found: dict[str, Any]) -> list[str]:
     lines.append(f"{each:8.1f} s  a round, as in run {run}; {rounds} rounds: {hours:.1f} h")
     lines += [f"{seconds:8.1f} s    {stage}" for stage, seconds in stages.items()]
     lines.append(f"{start:8.1f} s  before round 1")
-    return lines + [f"{share:8.0%}    of the rounds' time {engine} works" for engine, share in found["busy"].items()]
+    return lines + [f"{share:8.0%}    of the rounds' time: {role} at work" for role, share in found["busy"].items()]

@@ -59,7 +59,7 @@ def test_seconds_are_those_of_the_newest_run_of_the_same_student(store: Store, a
     lines = forecast_lines(found)
     assert "    37.0 s  a round, as in run new; 100 rounds: 1.0 h" in lines
     assert "    39.0 s  before round 1" in lines
-    assert "     84%    of the rounds' time trainer.0 works" in lines
+    assert "     84%    of the rounds' time: trainer at work" in lines
     store.delete("runs/new/record.json")
     found = forecast(store, spec)
     assert found["measured"] == {"run": "old", "stages": {"train": 1.0}, "start_seconds": 0.0}

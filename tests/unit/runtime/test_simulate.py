@@ -1,6 +1,8 @@
 """Tasks on places: who begins when, computed by hand."""
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from fire_opd.runtime.simulate import Task, simulate
 
@@ -44,3 +46,24 @@ def test_who_finds_a_place_does_not_wait_for_one_that_finds_none() -> None:
 def test_what_can_never_begin_is_named(task: Task) -> None:
     with pytest.raises(ValueError, match="lost can never begin"):
         simulate({"fine": Task(1.0), "lost": task})
+
+
+TASK = st.tuples(st.integers(0, 5), st.sets(st.integers(0, 8)), st.lists(st.text("ab", max_size=2), min_size=1))
+
+
+@given(st.lists(TASK, max_size=9))
+def test_nothing_begins_too_soon_or_on_a_place_that_is_taken(drawn: list[tuple[int, set[int], list[str]]]) -> None:
+    """Whatever waits for what: each after those before it, each name held at most twice, and somebody always works."""
+    tasks = {
+        str(n): Task(float(seconds), tuple(str(k) for k in before if k < n), tuple(tuple(names) for names in places))
+        for n, (seconds, before, places) in enumerate(drawn)
+    }
+    spans = simulate(tasks, {"a": 2, "b": 2})
+    for name, span in spans.items():
+        assert span.place in tasks[name].places
+        assert span.end == span.start + tasks[name].seconds
+        assert all(spans[earlier].end <= span.start for earlier in tasks[name].after)
+        at_work = [other for other in spans.values() if other.start <= span.start < other.end]
+        for held in "ab":
+            assert sum(other.place.count(held) for other in at_work) <= 2
+        assert span.start == 0 or any(other.end == span.start for other in spans.values())
