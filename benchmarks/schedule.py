@@ -12,17 +12,19 @@ import argparse
 import json
 import os
 import platform
+import shutil
 import subprocess
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from fire_opd.demo.build import build_demo, demo_spec
 from fire_opd.lineage.forecast import stage_seconds
 from fire_opd.lineage.schedule import by_rows, schedule
 from fire_opd.runtime.ledger import code_version, read_attempts
 from fire_opd.stages import ROUND
-from fire_opd.storage import Run
+from fire_opd.storage import Run, state_folder
 from fire_opd.storage.manifest import library_versions
 
 ROOT = Path(__file__).parents[1]
@@ -78,17 +80,20 @@ def table(result: dict[str, Any]) -> str:
 
 
 def _run(runs: Path, name: str, rounds: int) -> Run:
-    folder, log = runs / name.replace(" ", "-"), runs / f"{name.replace(' ', '-')}.log"
-    command = [sys.executable, "-m", "fire_opd.cli", "demo", "--run", str(folder), "--seed", "0", "--no-cache"]
-    for override in (f"rounds.count={rounds}", "train.total_updates=120", CHUNK, *LAYOUTS[name]):
-        command += ["-S", override]
+    """A run of one layout; prompts and baselines, which all have, are those of the first."""
+    folder, first = runs / name.replace(" ", "-"), runs / "in-turn"
+    overrides = [f"rounds.count={rounds}", "train.total_updates=120", CHUNK, *LAYOUTS[name]]
+    run = Run.create(folder, demo_spec(build_demo(state_folder() / "demo"), overrides))
+    for part in ("prompts", "baseline") if folder != first else ():
+        shutil.copytree(first / part, folder / part, dirs_exist_ok=True)
     load = folder.with_suffix(".load")
     if not load.is_file():
         load.write_text(f"{os.getloadavg()[0]:.1f}")
     print(f"{name}: {folder}", flush=True)
-    with log.open("a") as written:
-        subprocess.run(command, stdout=written, stderr=written, check=True)
-    return Run.open(folder)
+    with folder.with_suffix(".log").open("a") as log:
+        command = [sys.executable, "-m", "flows.main", str(folder)]
+        subprocess.run(command, stdout=log, stderr=log, check=True, env={**os.environ, "FIRE_OPD_CACHE": "off"})
+    return run
 
 
 def _layout(name: str, run: Run, turn: Run) -> dict[str, Any]:
