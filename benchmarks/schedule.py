@@ -8,8 +8,8 @@ the seconds from the beginning of round 2, when all engines are loaded, to the e
 from a run's own ledger: what is then still wrong is the schedule, and not stages that took longer beside others.
 
 First in the table, and alone with `--layouts none`: what results of other benchmarks say. Stages of ten rounds in turn
-(time-to-accuracy.json; evaluation is in its share of the rollout as in lora.json), scaled to the seconds of ten rounds
-in turn in ahead.json, put together a round ahead, beside what ahead.json has for that.
+(time-to-accuracy.json, which has no evaluation) beside their seconds; then, with evaluation in the share of the rollout
+that lora.json has, and scaled to the seconds of ten rounds in turn in ahead.json, a round ahead beside ahead.json.
 """
 
 import argparse
@@ -71,38 +71,39 @@ def main() -> None:
 def table(result: dict[str, Any]) -> str:
     """Measured and predicted seconds and their ratios, in Markdown."""
     lines = [
-        f"{result['date']}, {result['machine']}; the demo, seed 0. First from results of other benchmarks, 10 rounds;",
-        f"below, if measured, rounds 2 to {result['rounds']} in chunks of 128. Raw figures: "
-        "[schedule.json](../benchmarks/results/schedule.json).",
+        f"{result['date']}, {result['machine']}; the demo, seed 0; recorded: ten rounds, by other benchmarks.",
+        "Raw figures: [schedule.json](../benchmarks/results/schedule.json).",
         "",
         "| layout | measured, s | predicted from `in turn`, s | ratio | from its own ledger, s | ratio | load before |",
         "|---|---|---|---|---|---|---|",
     ]
-    seen = result["recorded"]
-    ratio = seen["predicted"] / seen["measured"]
-    lines.append(f"| a round ahead | {seen['measured']:.1f} | {seen['predicted']:.1f} | {ratio:.2f} | – | – | – |")
-    for row in result["layouts"]:
-        given = row["predicted"] if row["layout"] != "in turn" else None
-        shown = f"{given:.1f} | {given / row['measured']:.2f}" if given else "– | –"
-        lines.append(
-            f"| {row['layout']} | {row['measured']:.1f} | {shown} | {row['own']:.1f} "
-            f"| {row['own'] / row['measured']:.2f} | {row['load']} |"
-        )
+    for row in (*result["recorded"], *result["layouts"]):
+        shown = [f"{row[k]:.1f} | {row[k] / row['measured']:.2f}" if row[k] else "– | –" for k in ("predicted", "own")]
+        lines.append(f"| {row['layout']} | {row['measured']:.1f} | {' | '.join(shown)} | {row['load']} |")
     return "\n".join([*lines, ""])
 
 
-def recorded() -> dict[str, Any]:
-    """Ten rounds a round ahead, by the committed results: measured, and predicted from ten rounds in turn."""
-    stages = _result("time-to-accuracy")["runs"]["fire-opd"][0]["stages"]
+def recorded() -> list[dict[str, Any]]:
+    """Ten rounds in turn without evaluation, and ten a round ahead with it, by the committed results."""
+    run = _result("time-to-accuracy")["runs"]["fire-opd"][0]
     full, ahead = _result("lora")["runs"][0]["seconds"], _result("ahead")["seeds"][0]
-    stages["evaluate"] = stages["rollout"] * statistics.median(full["evaluate"]) / statistics.median(full["rollout"])
+    share = statistics.median(full["evaluate"]) / statistics.median(full["rollout"])
     assets = demo_assets(state_folder() / "demo", 0)
-    in_turn, overlapped = (
-        schedule(spec, by_rows(spec, lambda n, stage: stages[stage] / 10), os.cpu_count() or 1).ends[-1]
-        for spec in (demo_spec(assets), demo_spec(assets, LAYOUTS["a round ahead"]))
-    )
-    predicted = ahead["in_turn"]["seconds"] * overlapped / in_turn
-    return {"stages": stages, "measured": ahead["ahead"]["seconds"], "predicted": round(predicted, 1)}
+
+    def simulated(layout: str, **more: float) -> float:
+        spec, stages = demo_spec(assets, LAYOUTS[layout]), {"evaluate": 0.0, **run["stages"], **more}
+        seconds = by_rows(spec, lambda n, stage: stages[stage] / spec.rounds.count)
+        return schedule(spec, seconds, os.cpu_count() or 1).ends[-1]
+
+    whole = {"evaluate": share * run["stages"]["rollout"]}
+    slower = ahead["in_turn"]["seconds"] / simulated("in turn", **whole)  # that day than on the day of `run`
+    predicted = slower * simulated("a round ahead", **whole)
+    alone = {"layout": "in turn, no evaluation", "measured": round(run["points"][-1][1], 1), "predicted": None}
+    beside = {"layout": "a round ahead", "measured": ahead["ahead"]["seconds"], "predicted": round(predicted, 1)}
+    return [
+        {**alone, "own": round(simulated("in turn"), 1), "load": "recorded"},
+        {**beside, "own": None, "load": "recorded"},
+    ]
 
 
 def _result(name: str) -> Any:
@@ -135,7 +136,7 @@ def _layout(name: str, run: Run, turn: Run) -> dict[str, Any]:
         "layout": name,
         "load": run.folder.with_suffix(".load").read_text(),
         "measured": round(measured, 1),
-        "predicted": round(_simulated(run, turn), 1),
+        "predicted": round(_simulated(run, turn), 1) if run is not turn else None,
         "own": round(_simulated(run, run), 1),
         "stages": {f"{n}/{stage}": stage_seconds(run.spec, stage, a) for (n, stage), a in attempts.items()},
     }
