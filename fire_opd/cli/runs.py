@@ -37,7 +37,7 @@ def show_config(spec: SpecFile = "qwen3-1.7b-from-4b", overrides: Override = Non
 
 @app.command(epilog="Example: fire-opd plan qwen3-1.7b-from-4b -S rounds.count=50")
 def plan(spec: SpecFile, overrides: Override = None, as_json: AsJson = False) -> None:
-    """How many bytes a run will write, and how long a round takes by what was recorded; nothing is started."""
+    """How many bytes a run will write, and how long it takes, its stages as recorded and placed as it says."""
     from fire_opd.lineage.forecast import forecast, forecast_lines
 
     found = forecast(open_store(), read_spec(spec, overrides or ()))

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from fire_opd.engines.crew import Crew
+from fire_opd.lineage.schedule import by_rows, tasks_of
 from fire_opd.runtime.failpoints import VARIABLE
 from fire_opd.runtime.ledger import read_attempts
 from fire_opd.stages import ROUND
@@ -37,6 +38,22 @@ def spans(run: Run, stage: str, number: int) -> list[tuple[str, str]]:
     return [(a["started"], a["ended"]) for a in read_attempts(run.path(f"ledger/{number}/{stage}.json"))]
 
 
+def assert_as_simulated(run: Run) -> None:
+    """Every stage began when all that it waits for in lineage/schedule.py had ended."""
+    tasks = tasks_of(run.spec, by_rows(run.spec, lambda n, stage: 1.0), cores=2)
+
+    def before(name: str) -> set[str]:
+        """The stages that a task waits for, through the tasks that only say that others are done."""
+        found = {name.partition(".")[0]} if tasks[name].seconds else set[str]()
+        return found or {stage for earlier in tasks[name].after for stage in before(earlier)}
+
+    for name, task in tasks.items():
+        number, _, stage = name.partition(".")[0].partition("/")
+        for earlier in {stage for waited in task.after for stage in before(waited)} if task.seconds else ():
+            number_before, _, stage_before = earlier.partition("/")
+            assert spans(run, stage, int(number))[0][0] >= spans(run, stage_before, int(number_before))[-1][1], name
+
+
 def test_the_student_before_samples(serial: Run) -> None:
     made = read_manifest(serial.path("rounds/3/rollouts"))
     assert made is not None
@@ -58,6 +75,8 @@ def test_overlapped_rounds_have_the_bytes_of_serial_ones(
     assert digests(run.folder) == digests(serial.folder)
     [(begun, ended)] = spans(run, "train", 2)
     assert any(start < ended and begun < end for start, end in spans(run, "rollout", 3)), "nothing overlapped"
+    for held in (run, undisturbed):
+        assert_as_simulated(held)
 
 
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])

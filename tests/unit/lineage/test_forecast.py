@@ -31,8 +31,8 @@ def recorded(store: Store, folder: Path, name: str, when: str, ledger: dict[str,
     store.write_json(f"runs/{name}/record.json", found, None)
 
 
-def attempt(seconds: float, outcome: str = "done") -> list[dict[str, Any]]:
-    return [{"seconds": 1000.0, "outcome": "failed"}, {"seconds": seconds, "outcome": outcome}]
+def attempt(seconds: float, outcome: str = "done", **more: float) -> list[dict[str, Any]]:
+    return [{"seconds": 1000.0, "outcome": "failed"}, {"seconds": seconds, "outcome": outcome, **more}]
 
 
 def test_bytes_are_those_of_the_check_before_a_start(store: Store, assets: Assets) -> None:
@@ -47,15 +47,39 @@ def test_seconds_are_those_of_the_newest_run_of_the_same_student(store: Store, a
     spec = assets.spec("rounds.count=100")
     digest = model_digest(spec.student, tmp_path / "digests.json")
     recorded(store, tmp_path, "old", "2026-01-01T00:00:00+00:00", {"1/train": attempt(1.0)}, digest)
-    ledger = {"0/init": attempt(99.0), "1/rollout": attempt(4.0), "2/rollout": attempt(6.0), "3/rollout": attempt(50.0)}
+    ledger = {"0/init": attempt(30.0), "0/baseline-m": attempt(9.0), "0/evaluate": attempt(8.0, "failed")}
+    ledger |= {"1/rollout": attempt(4.0), "2/rollout": attempt(6.0), "3/rollout": attempt(50.0)}
     ledger |= {"1/train": attempt(31.0), "2/train": attempt(2.0, "failed")}
     recorded(store, tmp_path, "new", "2026-02-01T00:00:00+00:00", ledger, digest)
     recorded(store, tmp_path, "another", "2026-03-01T00:00:00+00:00", {"1/train": attempt(9.0)}, "d" * 64)
     recorded(store, tmp_path, "altered", "2026-04-01T00:00:00+00:00", {"1/train": []}, digest)
     found = forecast(store, spec)
-    assert found["measured"] == {"run": "new", "stages": {"rollout": 6.0, "train": 31.0}}
-    assert "    37.0 s  a round, as in run new; 100 rounds: 1.0 h" in forecast_lines(found)
-    ahead = forecast(store, assets.spec("rounds.count=100", "rounds.staleness=1"))
-    assert "    31.0 s  a round, as in run new; 100 rounds: 0.9 h" in forecast_lines(ahead)
+    assert found["measured"] == {"run": "new", "stages": {"rollout": 6.0, "train": 31.0}, "start_seconds": 39.0}
+    assert found["run_seconds"] == 39 + 100 * 37
+    lines = forecast_lines(found)
+    assert "    37.0 s  a round, as in run new; 100 rounds: 1.0 h" in lines
+    assert "    39.0 s  before round 1" in lines
+    assert "     84%    of the rounds' time: trainer at work" in lines
     store.delete("runs/new/record.json")
-    assert forecast(store, spec)["measured"] == {"run": "old", "stages": {"train": 1.0}}
+    found = forecast(store, spec)
+    assert found["measured"] == {"run": "old", "stages": {"train": 1.0}, "start_seconds": 0.0}
+
+
+def test_seconds_are_put_together_as_the_spec_places_them(store: Store, assets: Assets, tmp_path: Path) -> None:
+    """A stage counts without its wait for others, and with its engine's loading where that ends after each stage."""
+    ledger = {"1/rollout": attempt(5.0, work_seconds=8.0, load_seconds=3.0), "1/train": attempt(9.0)}
+    ledger["1/evaluate"] = attempt(7.0, work_seconds=2.0, load_seconds=3.0)
+    recorded(
+        store, tmp_path, "r", "2026-01-01T00:00:00+00:00", ledger, model_digest(assets.spec().student, tmp_path / "d")
+    )
+
+    def planned(*overrides: str) -> float:
+        gpus = ("placement.sampler.devices=[0,1]", "placement.scorer.devices=[2]", "placement.trainer.devices=[3]")
+        spec = assets.spec("placement.device=cuda", "rounds.count=9", *gpus, *overrides)
+        seconds: float = forecast(store, spec)["round_seconds"]
+        return seconds
+
+    assert planned() == 8 + 9 + 2
+    assert planned("rounds.staleness=1") == 9 + 2
+    assert planned("rounds.chunk=32", "placement.sampler.replicas=2") == 4 + 9 + 2
+    assert planned("placement.sampler.mode=cold") == 8 + 3 + 9 + 2 + 3
