@@ -26,7 +26,7 @@ from transformers.utils.loading_report import LoadStateDictInfo
 from fire_opd.checks.files import read_object
 from fire_opd.checks.weights import Header
 from fire_opd.errors import SpecError
-from fire_opd.head.adapter import target_layers
+from fire_opd.head.adapter import add_adapter
 from fire_opd.head.loading import gaps, listed
 from fire_opd.spec import ModelSpec, StudentSpec
 
@@ -70,13 +70,13 @@ def check_tensors(folder: Path, model: ModelSpec, headers: Mapping[str, Header])
             found = f"{len(absent)} of {len(expected)} tensor(s) missing: {listed(absent)}"
         raise SpecError(f"{found}; {_remedy(info)}")
     _refuse_torn(folder, built, headers)
-    if isinstance(model, StudentSpec) and model.adapted:
-        target_layers(built, model.adapter)
     if more := _left_out(built, info.unexpected_keys):
         raise SpecError(
             f"config.json: fewer layers than the files hold: {listed(more)} would be left out without a word; "
             "take the config.json that belongs to these weights, or save the smaller model with its own weights"
         )
+    if isinstance(model, StudentSpec) and model.adapted:
+        add_adapter(built, model.adapter)  # changes what was built, so it comes last
     if info.unexpected_keys:
         return [f"{len(info.unexpected_keys)} tensor(s) that the model does not use: {listed(info.unexpected_keys)}"]
     return []

@@ -45,6 +45,10 @@ def target_layers(model: PreTrainedModel, adapter: AdapterSpec) -> list[str]:
             f"student.adapter.targets: {', '.join(absent)}: {family} has no such linear layer inside; it has "
             f"{', '.join(layers)} (embeddings and output layer take no adapter)"
         )
+    if not layers:
+        raise SpecError(
+            f"student.adapter: {family} has no linear layers of the usual kind; leave it out to train all weights"
+        )
     return sorted(set(adapter.targets)) or layers
 
 
@@ -67,7 +71,7 @@ def add_adapter(model: PreTrainedModel, adapter: AdapterSpec, seed: int = 0) -> 
         seed: of A.
 
     Raises:
-        SpecError: as `target_layers`.
+        SpecError: as `target_layers`; or peft puts none on one of the layers.
     """
     from peft import LoraConfig, TaskType, inject_adapter_in_model
 
@@ -79,7 +83,13 @@ def add_adapter(model: PreTrainedModel, adapter: AdapterSpec, seed: int = 0) -> 
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        inject_adapter_in_model(config, model)
+        try:
+            inject_adapter_in_model(config, model)
+        except ValueError as error:  # layers that peft knows to be more than a matrix in some families
+            raise SpecError(
+                f"student.adapter.targets: {' '.join(str(error).split())[:240]}; name other layers of "
+                f"{model.config.model_type}"
+            ) from error
 
 
 def write_adapter(model: Any, state: Mapping[str, Tensor], out: Path) -> None:

@@ -7,7 +7,7 @@ import pytest
 import torch
 from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file, save_file
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel
 
 from fire_opd.demo.models import build_model
 from fire_opd.errors import ArtifactError, SpecError
@@ -139,6 +139,23 @@ def test_a_target_that_is_no_layer_is_refused_with_those_that_are(base: Path, ta
         r"gate_proj, k_proj, o_proj, q_proj, up_proj, v_proj \(embeddings and output layer take no adapter\)",
     ):
         student_targets(student(base, targets=["q_proj", target]))
+
+
+def test_a_family_without_linear_layers_takes_no_adapter(tmp_path: Path) -> None:
+    config = GPT2Config(vocab_size=64, n_embd=16, n_layer=1, n_head=2, n_positions=32)
+    GPT2LMHeadModel(config).save_pretrained(tmp_path / "gpt2")
+    with pytest.raises(SpecError, match="gpt2 has no linear layers of the usual kind"):
+        student_targets(student(tmp_path / "gpt2"))
+
+
+def test_a_layer_that_peft_refuses_is_named(base: Path) -> None:
+    """As it does `out_proj` of some families; here any, for what peft says is passed on."""
+    spec = student(base)
+    model = load_model(spec)
+    model.config.model_type = "falcon_h1"
+    model.model.layers[0].mlp.out_proj = torch.nn.Linear(4, 4)
+    with pytest.raises(SpecError, match=r"student.adapter.targets: .*out_proj"):
+        add_adapter(model, spec.adapter)
 
 
 def test_a_mixture_of_experts_takes_no_adapter(tmp_path: Path) -> None:

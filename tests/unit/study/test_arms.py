@@ -113,11 +113,12 @@ def test_what_is_written_down_is_the_same_study(read: Read, tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("name", ["demo-mixed", "demo-clean"])
-def test_the_studies_of_the_demo_are_thirteen_arms(name: str, monkeypatch: pytest.MonkeyPatch, assets: Assets) -> None:
+def test_the_studies_of_the_demo_have_controls_of_both_kinds(name: str, monkeypatch: pytest.MonkeyPatch, assets: Assets) -> None:
     monkeypatch.setenv("FIRE_OPD_STATE", str(assets.state))
     study = read_study(ROOT / f"benchmarks/studies/{name}.yaml")
     found = specs(study)
-    assert len(found) == 13
+    assert len(found) == 15
+    assert {"random_filter", "random_filter_kl", "random_weights", "random_weights_kl"} <= found.keys()
     assert len(study.seeds) >= 5
     assert {Path(spec.prompts.path).stem for spec in found.values()} == {name.removeprefix("demo-")}
     assert yaml.safe_load(dump_study(study))["arms"]["filter_only"]["weights.beta"] == 0
