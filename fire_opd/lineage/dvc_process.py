@@ -7,6 +7,7 @@ It speaks the protocol of the engines (`runtime/process.py`): {"rounds": [0, 1]}
 """
 
 import argparse
+import itertools
 import logging
 import os
 import time
@@ -34,27 +35,37 @@ _PUSH_JOBS = 4
 
 
 def stage_names(run: Run, round: int) -> list[str]:
-    """The stages of dvc.yaml that a round made, in order.
-
-    The trainer state before it was given up when the round was trained, so its stage is recorded again.
-    """
+    """The stages of dvc.yaml that a round made, in order, after those that it changed (`replaced`)."""
     besides = [] if run.spec.evaluation.graded else [f"{stage.name}@{round}" for stage in UNGRADED]
     if not round:
         baselines = [f"baseline@{teacher}" for teacher in run.spec.teachers]
         return ["prepare", *baselines, "init", "evaluate-start", *besides]
-    before = f"train@{round - 1}" if round > 1 else "init"
-    return [before, *(f"{stage.name}@{round}" for stage in ROUND), *besides]
+    before = replaced(run, round - 1) if run.spec.state_at(round) == round else []
+    return [*before, *(f"{stage.name}@{round}" for stage in ROUND), *besides]
+
+
+def replaced(run: Run, last: int) -> list[str]:
+    """What to record again when the trainer state after `last` was written: that of the one before it was given up.
+
+    It is an output of one stage, and an input of the next, where that is not the one that replaced it.
+    """
+    state = run.spec.state_at(last)
+    reader = [f"train@{state + 1}"] if state < last else []
+    return [f"train@{state}" if state else "init", *reader]
 
 
 def stages_ahead(run: Run, last: int) -> list[str]:
-    """What to record of the next round: all up to its trainer state, when that has replaced the one of `last`.
+    """What to record of the next rounds: all up to the next trainer state, when that has replaced the one of `last`.
 
     Without one of the two, nobody could go on from the record.
     """
-    if retired_manifest(run.path(f"rounds/{last}/trainer")) is None:
+    if last < 0 or retired_manifest(run.path(f"rounds/{run.spec.state_at(last)}/trainer")) is None:
         return []
-    before = f"train@{last}" if last else "init"
-    return [before, *(f"{name}@{last + 1}" for name in ("rollout", "score", "select", "train"))]
+    ahead = itertools.takewhile(lambda n: n - 1 == last or run.spec.state_at(n - 1) < n - 1, itertools.count(last + 1))
+    return [
+        *replaced(run, last),
+        *(f"{name}@{n}" for n in ahead for name in ("rollout", "score", "select", "train")),
+    ]
 
 
 class DvcProcess:
