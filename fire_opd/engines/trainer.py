@@ -7,7 +7,7 @@ from typing import Any
 
 from fire_opd.errors import ArtifactError, NotFiniteError
 from fire_opd.rules import broken
-from fire_opd.runtime.tick import Tick
+from fire_opd.runtime.tick import Tick, bytes_read, ticking
 from fire_opd.stages import DISTRIBUTION, TRAIN, Job, Output
 from fire_opd.storage import Run, read_manifest, write_base
 from fire_opd.training import RoundTables, Trainer, train_round, untrained
@@ -74,7 +74,8 @@ class TrainerEngine:
         written = self.run.spec.state_at(round)
         if self._holds is None or not written <= self._holds <= round:
             self._holds = None
-            self._trainer.load_state(self.run.path(f"rounds/{written}/trainer"))
+            with ticking(bytes_read, tick):
+                self._trainer.load_state(self.run.path(f"rounds/{written}/trainer"))
             self._holds = written
         for again in range(self._holds + 1, round + 1):
             self._train_again(Job(self.run, TRAIN, again), tick)
