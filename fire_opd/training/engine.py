@@ -138,7 +138,7 @@ class Trainer:
     def save_state(self, out: Path) -> None:
         """Write weights, moments and update counter into `out`, by DeepSpeed; equal training gives equal bytes.
 
-        Of a student with an adapter, the adapter's alone.
+        Of a student with an adapter, the adapter's alone. Beside each file lies its digest, for whoever commits `out`.
         """
         self._engine.save_checkpoint(
             str(out),

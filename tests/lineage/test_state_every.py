@@ -30,6 +30,13 @@ def test_the_record_is_whole(sparse: Machine) -> None:
     assert "all digests are equal" in sparse.fire_opd("reproduce", "sparse")
 
 
+def test_rounds_without_a_state_are_taken_from_the_record(sparse: Machine, assets: Assets) -> None:
+    output = sparse.demo(assets, "again", *SPARSE)
+    assert all(f"train of round {number}: from the cache, made by run sparse" in output for number in (1, 2, 3))
+    assert digests(sparse.run("again").folder) == digests(sparse.run("sparse").folder)
+    assert "up to date" in sparse.dvc("again", "status")
+
+
 @pytest.mark.full
 @pytest.mark.timeout(900)
 def test_it_is_computed_again_byte_for_byte(sparse: Machine) -> None:
