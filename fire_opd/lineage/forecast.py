@@ -73,7 +73,8 @@ def forecast_lines(found: dict[str, Any]) -> list[str]:
     whats = {name: shown for name, shown in _SHOWN.items() if sizes[name]}
     if not sizes["checkpoint"]:
         whats["checkpoint"] = "counted of checkpoints: the student's weights are not on this machine"
-    whats["trainer_state"] += f", written {found['states_written']} times"
+    else:
+        whats["trainer_state"] += f", written {found['states_written']} times"
     whats["run"] = f"in the run's folder at most, with {rounds} rounds"
     whats["recorded"] = "recorded: in the cache on this machine and again in the store, until `fire-opd gc`"
     lines = [f"{decimal(sizes[name]):>10}  {what}" for name, what in whats.items()]
