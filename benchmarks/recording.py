@@ -30,7 +30,8 @@ from safetensors.torch import save_file
 
 from fire_opd.demo.build import build_demo, demo_spec
 from fire_opd.storage import Run, state_folder
-from fire_opd.storage.manifest import MANIFEST, file_entry, library_versions, read_manifest
+from fire_opd.storage.hashing import file_entry
+from fire_opd.storage.manifest import MANIFEST, library_versions, read_manifest
 
 _SHARD = 2**30  # bytes, as a trained checkpoint is sharded
 _ROUNDS = 3

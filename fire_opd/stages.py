@@ -58,7 +58,11 @@ _PROMPT_RULES = tuple(
 _EVALUATION = tuple(
     f"evaluation.{name}" for name in ("grader", "answer_prefix", "k", "temperature", "greedy", "max_tokens", "seed")
 )
-_SINCE = ("rounds.chunk", "served")  # in a manifest only where set, so that results from before them stay valid
+_SINCE = (
+    "rounds.chunk",
+    "served",
+    "written_states",
+)  # in a manifest only where set, so that results from before them stay valid
 _SAMPLED = ("sampling.max_tokens", "sampling.stop_token_ids", "placement.device")
 
 PREPARE = Stage(
@@ -127,10 +131,10 @@ TRAIN = Stage(
     4,
     (
         *("seed", "method", "train", "loss", "rounds.updates", "total_updates", "rules.of_train"),
-        *("student.dtype", "student.attention", "placement.device", "placement.trainer.devices"),
+        *("student.dtype", "student.attention", "placement.device", "placement.trainer.devices", "written_states"),
     ),
     (
-        Output(
+        Output(  # of a round whose state is not written it has only the manifest, which says what the state is made of
             "trainer",
             "rounds/{n}/trainer",
             ("rounds/{n}/rollouts", "rounds/{n}/scores", "rounds/{n}/batch", "rounds/{m}/trainer"),
@@ -210,6 +214,20 @@ class Job:
         if self.chunk is None:
             return self.directory(output.directory)
         return self.directory("scratch/{n}") / self.stage.name / f"{output.name}-{self.chunk}"
+
+    @property
+    def since_state(self) -> "list[Job]":
+        """Of a training job: the training of each round since the trainer state that was written last, its own too.
+
+        All of them are done by an engine that starts with this job; one that holds the state before it does the last.
+        """
+        written = self.run.spec.state_at(self.round - 1)
+        return [replace(self, round=n) for n in range(written + 1, self.round + 1)]
+
+    @property
+    def writes_state(self) -> bool:
+        """Whether the trainer state is written after this job's round."""
+        return self.run.spec.state_at(self.round) == self.round
 
     @property
     def threads(self) -> int:

@@ -86,7 +86,7 @@ def _in_turn(crew: Crew, done: Callable[[int], None]) -> None:
         train(crew, n)
         _judge(crew, n)
         done(n)
-        crew.end_round()
+        crew.end_round(n)
 
 
 def _a_round_ahead(crew: Crew, done: Callable[[int], None]) -> None:
@@ -109,7 +109,7 @@ def _a_round_ahead(crew: Crew, done: Callable[[int], None]) -> None:
         for future in beside:
             future.result()
         done(n)
-        crew.end_round()
+        crew.end_round(n)
 
 
 def _sample(crew: Crew, round: int) -> None:

@@ -27,7 +27,7 @@ def _task(stage: Stage, run_name: str, description: str) -> Task[..., dict[str, 
 
         def tick(done: int, total: int) -> None:
             nonlocal shown
-            if time.monotonic() - shown > _PROGRESS_SECONDS:
+            if total and time.monotonic() - shown > _PROGRESS_SECONDS:
                 shown = time.monotonic()
                 log.info("%s: %d of %d", stage.name, done, total)
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from fire_opd.doctor.finding import Finding
 from fire_opd.storage import open_store
+from fire_opd.storage.disks import existing
 from fire_opd.storage.local_store import LocalStore
 from fire_opd.storage.places import checkout, runs_folder, state_folder
 
@@ -23,7 +24,7 @@ def check_disk(least: int = _LEAST) -> Iterator[Finding]:
     places = {"state": state_folder(), "runs": runs_folder(), **_folder_of(store)}
     seen: set[int] = set()
     for what, folder in places.items():
-        there = _existing(folder)
+        there = existing(folder)
         if (disk := there.stat().st_dev) in seen:
             continue
         seen.add(disk)
@@ -40,7 +41,7 @@ def check_store() -> Iterator[Finding]:
     """The store answers and can be written: a probe is put there and taken away; of a folder, permissions are read."""
     store = open_store()
     if isinstance(store, LocalStore):
-        there = _existing(store.root)
+        there = existing(store.root)
         if not there.is_dir() or not os.access(there, os.R_OK | os.W_OK | os.X_OK):
             means = f"{there} cannot be written by this user: nothing can be recorded"
             yield Finding(f"the store {store.root}", means, "correct its permissions, or FIRE_OPD_STORE")
@@ -94,11 +95,6 @@ def check_gpu(driver: str = "nvidia-smi") -> Iterator[Finding]:
 
 def _folder_of(store: object) -> dict[str, Path]:
     return {"the store": store.root} if isinstance(store, LocalStore) else {}
-
-
-def _existing(folder: Path) -> Path:
-    """The folder, or the nearest above it that is there."""
-    return next(place for place in (folder, *folder.parents) if place.exists())
 
 
 def _installed(name: str) -> str:

@@ -17,7 +17,7 @@ from fire_opd.rules import judge
 from fire_opd.runtime.ledger import recorded
 from fire_opd.runtime.process import EngineProcess
 from fire_opd.runtime.tick import Tick, no_tick
-from fire_opd.stages import PREPARE, SCORE, STAGES, TRAIN, Job, Output, last_directory
+from fire_opd.stages import PREPARE, ROLLOUT, SCORE, STAGES, TRAIN, Job, Output, last_directory
 from fire_opd.storage import Run, read_manifest, retire
 
 Log = Callable[[str], None]
@@ -140,9 +140,10 @@ class Crew:
             self._log(line)
         return metrics
 
-    def end_round(self) -> None:
-        """Between two rounds another run that waits for the devices may have them."""
-        self._lease.pass_on(self.give_back)
+    def end_round(self, round: int) -> None:
+        """After a round another run that waits for the devices may have them, if the trainer state is written then."""
+        if self.run.spec.state_at(round) == round:
+            self._lease.pass_on(self.give_back)
 
     def give_back(self) -> None:
         """Free the memory of the devices: engines that do not sleep end; the next job of each starts it again."""
@@ -241,17 +242,26 @@ class Crew:
 
     def _supply(self, job: Job, tick: Tick) -> None:
         """Make what training needs and nobody keeps, where it is gone: a crash, or scores from the cache."""
-        scored = Job(self.run, SCORE, job.round)
-        if job.stage is TRAIN and not all(scored.finished(output) for output in scored.scratch):
-            self._delegate(scored, tick)
+        for trained in job.since_state if job.stage is TRAIN else []:
+            scored = Job(self.run, SCORE, trained.round)
+            if not all(scored.finished(output) for output in scored.scratch):
+                self._delegate(scored, tick)
 
     def _retire(self, job: Job) -> None:
-        """Give up what the stage that is done replaces or used up: the trainer state before it, and the scratch."""
+        """Give up what the stage that is done replaces or used up: the trainer state before it, and the scratch.
+
+        What training again would need stays until the next state is written.
+        """
         if job.stage is not TRAIN:
             return
-        shutil.rmtree(job.directory("scratch/{n}"), ignore_errors=True)
+        if not job.writes_state:
+            for chunks in (ROLLOUT, SCORE):
+                shutil.rmtree(job.directory("scratch/{n}") / chunks.name, ignore_errors=True)
+            return
+        for trained in job.since_state:
+            shutil.rmtree(trained.directory("scratch/{n}"), ignore_errors=True)
         if self.run.spec.storage.trainer_states == "last":
-            retire(job.directory("rounds/{m}/trainer"))
+            retire(job.since_state[0].directory("rounds/{m}/trainer"))
 
 
 def _remarks(job: Job, metrics: dict[str, Any]) -> list[str]:

@@ -42,7 +42,7 @@ def execute(job: Job, engine: Engine, tick: Tick) -> dict[str, Any]:
             if replace(job, chunk=None).finished(output) or part.finished(output):
                 continue
             started, place = time.monotonic(), part.place(output)
-            with commit_stage(place, **part.identity(output)) as writer:
+            with commit_stage(place, **part.identity(output), tick=tick) as writer:
                 writer.metrics |= engine.make(part, output, writer.path, reaching(f"{stage}.tick", tick))
             _LOG.info("%s made in %.1f s", place, time.monotonic() - started)
     reach(f"{stage}.done")

@@ -26,7 +26,8 @@ from fire_opd.runtime.ledger import read_attempts
 from fire_opd.runtime.lock import FileLock
 from fire_opd.stages import last_directory
 from fire_opd.storage import FileEntry, Run, Store, runs_folder
-from fire_opd.storage.manifest import MANIFEST, file_entry
+from fire_opd.storage.hashing import file_entry
+from fire_opd.storage.manifest import MANIFEST
 from fire_opd.storage.places import scratch
 from fire_opd.storage.run import LOCK, PARAMS_FILE
 

@@ -7,6 +7,7 @@ It speaks the protocol of the engines (`runtime/process.py`): {"rounds": [0, 1]}
 """
 
 import argparse
+import itertools
 import logging
 import os
 import time
@@ -27,6 +28,7 @@ from fire_opd.lineage.workspace import commit
 from fire_opd.report import write_report
 from fire_opd.runtime.failpoints import reach
 from fire_opd.runtime.process import ParentConnection
+from fire_opd.runtime.tick import Tick, no_tick
 from fire_opd.stages import ROUND, UNGRADED
 from fire_opd.storage import Run, open_store, retired_manifest, state_folder
 
@@ -34,27 +36,37 @@ _PUSH_JOBS = 4
 
 
 def stage_names(run: Run, round: int) -> list[str]:
-    """The stages of dvc.yaml that a round made, in order.
-
-    The trainer state before it was given up when the round was trained, so its stage is recorded again.
-    """
+    """The stages of dvc.yaml that a round made, in order, after those that it changed (`replaced`)."""
     besides = [] if run.spec.evaluation.graded else [f"{stage.name}@{round}" for stage in UNGRADED]
     if not round:
         baselines = [f"baseline@{teacher}" for teacher in run.spec.teachers]
         return ["prepare", *baselines, "init", "evaluate-start", *besides]
-    before = f"train@{round - 1}" if round > 1 else "init"
-    return [before, *(f"{stage.name}@{round}" for stage in ROUND), *besides]
+    before = replaced(run, round - 1) if run.spec.state_at(round) == round else []
+    return [*before, *(f"{stage.name}@{round}" for stage in ROUND), *besides]
+
+
+def replaced(run: Run, last: int) -> list[str]:
+    """What to record again when the trainer state after `last` was written: that of the one before it was given up.
+
+    It is an output of one stage, and an input of the next, where that is not the one that replaced it.
+    """
+    state = run.spec.state_at(last)
+    reader = [f"train@{state + 1}"] if state < last else []
+    return [f"train@{state}" if state else "init", *reader]
 
 
 def stages_ahead(run: Run, last: int) -> list[str]:
-    """What to record of the next round: all up to its trainer state, when that has replaced the one of `last`.
+    """What to record of the next rounds: all up to the next trainer state, when that has replaced the one of `last`.
 
     Without one of the two, nobody could go on from the record.
     """
-    if retired_manifest(run.path(f"rounds/{last}/trainer")) is None:
+    if last < 0 or retired_manifest(run.path(f"rounds/{run.spec.state_at(last)}/trainer")) is None:
         return []
-    before = f"train@{last}" if last else "init"
-    return [before, *(f"{name}@{last + 1}" for name in ("rollout", "score", "select", "train"))]
+    ahead = itertools.takewhile(lambda n: n - 1 == last or run.spec.state_at(n - 1) < n - 1, itertools.count(last + 1))
+    return [
+        *replaced(run, last),
+        *(f"{name}@{n}" for n in ahead for name in ("rollout", "score", "select", "train")),
+    ]
 
 
 class DvcProcess:
@@ -70,8 +82,10 @@ class DvcProcess:
         self._pushed: set[str] = set()  # outputs whose objects arrived
         self._recorded: set[str] = set()  # those that a record of this process names
 
-    def record(self, rounds: Sequence[int], complete: bool) -> dict[str, Any]:
+    def record(self, rounds: Sequence[int], complete: bool, tick: Tick = no_tick) -> dict[str, Any]:
         """Record rounds, oldest first; what is recorded already is only brought up to date.
+
+        `tick` is called after each stage, and after each object.
 
         Raises:
             StoreUnreachable: the store cannot be reached; all is committed on this machine, and the next call goes on.
@@ -81,9 +95,9 @@ class DvcProcess:
         if complete:
             write_report(self.run)
             names.append("report")
-        self._commit(list(dict.fromkeys(names)))
+        self._commit(list(dict.fromkeys(names)), tick)
         if ahead := stages_ahead(self.run, max(rounds, default=-1)):
-            self._commit(ahead)
+            self._commit(ahead, tick)
         reach("recorder.saved")
         message = "; ".join([*(f"round {n}" for n in rounds), *(["complete"] if complete else [])])
         commit(self.workspace, message, LOCK_FILE)
@@ -91,7 +105,7 @@ class DvcProcess:
         reach("recorder.committed")
         self._announce()
         reach("recorder.announced")
-        self._push()
+        self._push(tick)
         reach("recorder.pushed")
         index_outputs(open_store(), self.workspace, self.workspace / LOCK_FILE, indexed)
         reach("recorder.indexed")
@@ -100,7 +114,7 @@ class DvcProcess:
         now = time.monotonic()
         return {"commit_seconds": round(committed - begun, 3), "push_seconds": round(now - committed, 3)}
 
-    def _commit(self, names: list[str]) -> None:
+    def _commit(self, names: list[str], tick: Tick) -> None:
         """As `dvc commit --force --no-relink`, of many stages at once: files are copied, none is replaced.
 
         DVC would read the whole lock for each stage, and once more to write it, which at 200 rounds takes longer than
@@ -117,6 +131,7 @@ class DvcProcess:
             for stage in [pipeline.stages[name] for name in names]:
                 stage.save()
                 stage.commit(relink=False)
+                tick(0, 0)
                 lock["stages"].update(to_lockfile(stage))
             made = self.workspace / f".{LOCK_FILE}.tmp"
             dump_yaml(str(made), lock)
@@ -136,7 +151,7 @@ class DvcProcess:
         if not self._recorded:
             keep_inputs(store, self.run.spec, inputs, state_folder() / "model-digests.json")
 
-    def _push(self) -> None:
+    def _push(self, tick: Tick) -> None:
         """Bring into the store what `dvc.lock` names, files before the directories that list them.
 
         As `dvc push`, which would compare all rounds each time; here each output is looked at once in the life of this
@@ -150,7 +165,7 @@ class DvcProcess:
             with ThreadPoolExecutor(_PUSH_JOBS) as pool:
                 for part in (names - directories, directories):
                     for _ in pool.map(partial(push_object, remote), sorted(part)):
-                        pass  # the first error is raised here
+                        tick(0, 0)  # the first error is raised here
         except OSError as error:  # a folder that is full, read-only or not mounted
             raise StoreUnreachable(f"push to {remote.store.url('dvc')}: {type(error).__name__}: {error}") from error
         self._pushed |= {output.md5 for output in new}
@@ -165,7 +180,9 @@ def main() -> None:
     parent = ParentConnection()
     os.nice(5)  # engines first
     recorder = DvcProcess(run)
-    parent.serve({"pid": os.getpid()}, lambda request: recorder.record(request["rounds"], request["complete"]))
+    parent.serve(
+        {"pid": os.getpid()}, lambda request: recorder.record(request["rounds"], request["complete"], parent.tick)
+    )
 
 
 if __name__ == "__main__":

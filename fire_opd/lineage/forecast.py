@@ -2,8 +2,8 @@
 
 import contextlib
 import os
-import shutil
 import statistics
+from dataclasses import asdict
 from typing import Any
 
 from rich.filesize import decimal
@@ -16,13 +16,14 @@ from fire_opd.lineage.schedule import by_rows, schedule
 from fire_opd.spec import RunSpec
 from fire_opd.stages import STAGES
 from fire_opd.storage import Store, model_digest, runs_folder, state_folder
+from fire_opd.storage.disks import disks_of
 from fire_opd.storage.footprint import Footprint, footprint
 
 _SHOWN = {
     "checkpoint": "checkpoint",
     "trainer_state": "trainer state",
     "tables": "rollouts, scores, batch",
-    "distribution": "teacher's distribution, while a round is trained",
+    "distribution": "teacher's distribution, of the rounds since a trainer state was written",
 }
 
 
@@ -33,7 +34,6 @@ def forecast(store: Store, spec: RunSpec) -> dict[str, Any]:
     with its replicas, on its devices. Rollouts, lengths and ranks are taken to be those of the recorded run.
     """
     found: Footprint = footprint(spec)
-    folder = next(path for path in (runs_folder(), *runs_folder().parents) if path.is_dir())
     seen = measured(store, spec)
     stages = seen["stages"] if seen else {}
     rounds = schedule(spec, by_rows(spec, lambda n, stage: stages.get(stage, 0.0)), os.cpu_count() or 1)
@@ -43,7 +43,8 @@ def forecast(store: Store, spec: RunSpec) -> dict[str, Any]:
         "run_seconds": seen["start_seconds"] + rounds.ends[-1] if seen else None,
         "busy": _by_role(rounds.busy) if seen else None,
         "bytes": {name: getattr(found, name) for name in (*_SHOWN, "run", "recorded")},
-        "free": shutil.disk_usage(folder).free,
+        "states_written": found.states_written,
+        "disks": [asdict(disk) for disk in disks_of(runs_folder(), found, recorded=True)],
         "measured": seen,
     }
 
@@ -101,9 +102,14 @@ def forecast_lines(found: dict[str, Any]) -> list[str]:
     whats = {name: shown for name, shown in _SHOWN.items() if sizes[name]}
     if not sizes["checkpoint"]:
         whats["checkpoint"] = "counted of checkpoints: the student's weights are not on this machine"
-    whats["run"] = f"in the run's folder at most, with {rounds} rounds; {decimal(found['free'])} are free"
+    else:
+        whats["trainer_state"] += f", written {found['states_written']} times"
+    whats["run"] = f"in the run's folder at most, with {rounds} rounds"
     whats["recorded"] = "recorded: in the cache on this machine and again in the store, until `fire-opd gc`"
     lines = [f"{decimal(sizes[name]):>10}  {what}" for name, what in whats.items()]
+    for disk in found["disks"]:
+        free = f"{decimal(disk['free'])} are free{' only' if disk['free'] < disk['needed'] else ''}"
+        lines.append(f"{decimal(disk['needed']):>10}  on one disk: {', '.join(disk['places'])}; {free}")
     if found["measured"] is None:
         return [*lines, "no recorded run of this student says how long a round takes"]
     stages, run, start = found["measured"]["stages"], found["measured"]["run"], found["measured"]["start_seconds"]

@@ -17,7 +17,8 @@ from fire_opd.prompts import local_files, set_digest, shard_name
 from fire_opd.spec import ModelSpec, RunSpec, input_parts, map_paths
 from fire_opd.storage import Store, model_digest
 from fire_opd.storage.commit import arriving
-from fire_opd.storage.manifest import file_entry, walk_files
+from fire_opd.storage.hashing import file_entry
+from fire_opd.storage.manifest import walk_files
 from fire_opd.storage.models import is_model_file
 from fire_opd.storage.names import inside
 

@@ -19,7 +19,7 @@ from fire_opd.stages import last_directory
 from fire_opd.storage import Run, read_manifest
 
 DVC_PROCESS = "fire_opd.lineage.dvc_process"
-_DEADLINE = 1800.0  # seconds for one record, of a checkpoint of many GB
+_DEADLINE = 1800.0  # seconds for one stage or object of a record, which may have many GB
 _PAUSES = (5.0, 15.0, 45.0)  # seconds before the next attempt at a store that cannot be reached
 
 

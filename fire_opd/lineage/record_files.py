@@ -17,7 +17,7 @@ from fire_opd.lineage.inputs import INPUTS_FILE
 from fire_opd.lineage.objects import LOCK_FILE
 from fire_opd.stages import STAGES
 from fire_opd.storage import Manifest, Store
-from fire_opd.storage.manifest import file_entry
+from fire_opd.storage.hashing import file_entry
 from fire_opd.storage.names import inside
 from fire_opd.storage.places import scratch
 from fire_opd.storage.run import PARAMS_FILE

@@ -80,7 +80,9 @@ def inputs_of(job: Job) -> set[str]:
     """The stage directories of the run that a job reads."""
     made = [output for stage in stages_of(job) for output in stage.outputs]
     sources = {source for output in made for source in output.inputs if ":" not in source}
-    return _directories(job, sources - {output.directory for output in job.stage.outputs})
+    sources -= {output.directory for output in job.stage.outputs}
+    jobs = job.since_state if job.stage is TRAIN else [job]
+    return {name for each in jobs for name in _directories(each, sources)}
 
 
 def _made(job: Job, name: str) -> bool:
@@ -91,10 +93,11 @@ def _made(job: Job, name: str) -> bool:
             f"{job.label} of round {job.round} of run {name} cannot run again, for its inputs are not whole; `fire-opd "
             f"verify {name} --remote --repair` where its workspace is may put that right:\n  {listed}"
         )
-    before = job.directory("rounds/{m}/trainer")
+    state = job.run.spec.state_at(job.round - 1)
+    before = job.run.path(f"rounds/{state}/trainer")
     if job.stage is TRAIN and retired_manifest(before):
         shutil.rmtree(before)
-        if not _made(Job(job.run, TRAIN if job.round > 1 else INIT, job.round - 1), name):
+        if not _made(Job(job.run, TRAIN if state else INIT, state), name):
             return False
     return _run(job)
 

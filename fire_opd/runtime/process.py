@@ -229,10 +229,12 @@ class ParentConnection:
             os.dup2(empty.fileno(), 0)
         self._lines = self._socket.makefile("r")
         self._last_tick = 0.0
+        self._sending = threading.Lock()  # a second thread ticks while the first one writes files
 
     def send(self, message: Mapping[str, Any]) -> None:
         """Send one message; a parent that is gone ends this process."""
-        self._socket.sendall(json.dumps(dict(message)).encode() + b"\n")
+        with self._sending:
+            self._socket.sendall(json.dumps(dict(message)).encode() + b"\n")
 
     def tick(self, done: int, total: int) -> None:
         """Report progress, at most five times a second."""

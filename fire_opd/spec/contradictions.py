@@ -125,6 +125,11 @@ def _modes(spec: "RunSpec") -> Iterator[str]:
             yield f"{field}.attention = {model.attention} needs placement.device cuda; on a CPU use auto"
     if place.sampler.mode == "sleep" and spec.student.adapted:
         yield "placement.sampler.mode = sleep with student.adapter: not supported; use resident or cold"
+    if place.trainer.mode == "cold" and spec.storage.state_every > 1:
+        yield (
+            f"placement.trainer.mode = cold with storage.state_every = {spec.storage.state_every}: a state that is not "
+            "written is in the trainer's memory, and would be trained again each round; use resident, or state_every 1"
+        )
     if place.trainer.mode == "sleep" and spec.train.zero not in (1, 2):
         yield (
             "placement.trainer.mode = sleep needs train.zero 1 or 2: DeepSpeed offloads no plain optimiser, and at "

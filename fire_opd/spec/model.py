@@ -251,7 +251,13 @@ class StorageSpec(Part):
     """What a run keeps in its folder. Checkpoints, tables and manifests are always kept."""
 
     trainer_states: Literal["last", "all"] = Field(
-        "last", description="Optimiser states kept: only the newest (enough to resume), or every round's."
+        "last", description="Trainer states kept of those written: only the newest (enough to resume), or all."
+    )
+    state_every: int = Field(
+        1,
+        ge=1,
+        description="Rounds from one trainer state that is written to the next; the last round's always is. Whoever "
+        "goes on in between trains the rounds since again, from the batches that are there.",
     )
 
 
@@ -339,6 +345,16 @@ class RunSpec(Part):
         """What decides the grades of rollouts; None where the method needs none."""
         graded = "correct" in self.score_columns
         return self.evaluation.model_dump(include={"grader", "answer_prefix"}) if graded else None
+
+    def state_at(self, round: int) -> int:
+        """The newest round up to `round` whose trainer state is written."""
+        return round if round == self.rounds.count else round - round % self.storage.state_every
+
+    @property
+    def written_states(self) -> list[int] | None:
+        """The rounds whose trainer state is written; None: every round's."""
+        rounds = range(1, self.rounds.count + 1)
+        return [n for n in rounds if self.state_at(n) == n] if self.storage.state_every > 1 else None
 
     @property
     def total_updates(self) -> int:

@@ -1,8 +1,8 @@
 """Stage directories that are committed or not there, the folder of a run, and the store of what is published."""
 
 from fire_opd.storage.commit import StageWriter, commit_stage
+from fire_opd.storage.hashing import FileEntry
 from fire_opd.storage.manifest import (
-    FileEntry,
     Manifest,
     directory_digest,
     read_manifest,

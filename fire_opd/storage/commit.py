@@ -1,10 +1,9 @@
-"""Commit of a stage directory: write beside it, fsync, hash, manifest last, rename.
+"""Commit of a stage directory: write beside it, hash, fsync, manifest last, rename.
 
 A crash at any point leaves either the old state or the new one, and at most a temporary sibling that the next attempt
 of the same stage removes.
 """
 
-import os
 import shutil
 import uuid
 from collections.abc import Iterator
@@ -14,7 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from fire_opd.runtime.failpoints import reach
-from fire_opd.storage.manifest import MANIFEST, Manifest, file_entry, library_versions, walk_files
+from fire_opd.runtime.tick import Tick, bytes_in, no_tick, ticking
+from fire_opd.storage.hashing import file_entries, fsync, is_side
+from fire_opd.storage.manifest import MANIFEST, Manifest, library_versions, walk_files
 
 
 @dataclass
@@ -35,17 +36,21 @@ def commit_stage(
     params: dict[str, Any],
     inputs: dict[str, str],
     threads: int,
+    tick: Tick = no_tick,
 ) -> Iterator[StageWriter]:
     """Yield a temporary directory; when the block ends without an error, it becomes `directory`.
 
-    The arguments are the manifest's fields; what stood at `directory` before is replaced.
+    The arguments are the manifest's fields; what stood at `directory` before is replaced. `tick` is called while files
+    grow, and while they are hashed and brought to the disk.
     """
     temporary = directory.with_name(f".{directory.name}.tmp")
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
     writer = StageWriter(temporary)
-    yield writer
+    with ticking(lambda: bytes_in(temporary), tick):
+        yield writer
     reach(f"{stage}.written")
+    entries = file_entries([file for file in walk_files(temporary) if not is_side(file)], tick, sync=True)
     manifest = Manifest(
         stage=stage,
         revision=revision,
@@ -55,11 +60,11 @@ def commit_stage(
         libraries=library_versions(),
         threads=threads,
         metrics=writer.metrics,
-        files={str(file.relative_to(temporary)): file_entry(file) for file in walk_files(temporary)},
+        files={str(file.relative_to(temporary)): entry for file, entry in entries.items()},
     )
     (temporary / MANIFEST).write_bytes(manifest.to_bytes())
-    for path in [*walk_files(temporary), *_directories(temporary)]:
-        _fsync(path)
+    for path in (temporary / MANIFEST, *_directories(temporary)):
+        fsync(path)
     reach(f"{stage}.complete")
     replace_directory(temporary, directory)
     reach(f"{stage}.renamed")
@@ -91,17 +96,9 @@ def replace_directory(temporary: Path, directory: Path) -> None:
     if directory.exists():
         directory.rename(old)
     temporary.rename(directory)
-    _fsync(directory.parent)
+    fsync(directory.parent)
     shutil.rmtree(old, ignore_errors=True)
 
 
 def _directories(top: Path) -> list[Path]:
     return [top, *(path for path in top.rglob("*") if path.is_dir())]
-
-
-def _fsync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -21,7 +21,8 @@ class Footprint:
     checkpoint: int  # one
     trainer_state: int  # one
     tables: int  # rollouts, scores and batch of a round
-    distribution: int  # the teacher's, of a round; it goes when the round is trained
+    distribution: int  # the teachers', of the rounds since the trainer state was written; it goes with the next one
+    states_written: int
     states_kept: int
 
     @property
@@ -33,7 +34,7 @@ class Footprint:
     @property
     def recorded(self) -> int:
         """In the cache on this machine, and again in the store, when the run is recorded and nothing is collected."""
-        return (self.rounds + 1) * (self.checkpoint + self.tables + self.trainer_state)
+        return (self.rounds + 1) * (self.checkpoint + self.tables) + self.states_written * self.trainer_state
 
 
 def footprint(spec: RunSpec) -> Footprint:
@@ -43,13 +44,16 @@ def footprint(spec: RunSpec) -> Footprint:
     tokens = spec.rounds.rollouts * min(spec.sampling.max_tokens, _LONGEST)
     sizes = [_distribution_bytes(model, name in spec.placement.servers) for name, model in spec.teachers.items()]
     distribution = tokens * max(sizes) if spec.method.divergence else 0
+    states = 1 + len(spec.written_states or range(spec.rounds.count))
+    kept = min(spec.storage.state_every, spec.rounds.count) + bool(spec.rounds.chunk)  # those of chunks, until joined
     return Footprint(
         rounds=spec.rounds.count,
         checkpoint=checkpoint,
         trainer_state=8 * checkpoint,  # weights and two moments in fp32 beside at most 2-byte weights
         tables=tokens * _TABLES,
-        distribution=distribution * (2 if spec.rounds.chunk else 1),  # of the chunks, and joined
-        states_kept=spec.rounds.count + 1 if spec.storage.trainer_states == "all" else 2,
+        distribution=distribution * kept,
+        states_written=states,
+        states_kept=states if spec.storage.trainer_states == "all" else 2,
     )
 
 

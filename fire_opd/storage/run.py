@@ -11,7 +11,6 @@
 Everything inside is relative to the folder, so that it can be moved.
 """
 
-import shutil
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
@@ -23,6 +22,7 @@ from pydantic import ValidationError
 from fire_opd.errors import RunError
 from fire_opd.runtime.lock import holding
 from fire_opd.spec import FREE, RunSpec, dump_spec, load_params, load_spec, same_results
+from fire_opd.storage.disks import disks_of
 from fire_opd.storage.footprint import footprint
 
 SPEC_FILE, LOCK = "spec.yaml", ".lock"
@@ -114,19 +114,22 @@ class Run:
         return holding_folder(self.folder)
 
     def check_disk(self) -> None:
-        """Refuse to start when the folder's disk cannot take what the run will write.
+        """Refuse to start when a disk cannot take what the rounds to come will write: in the folder, recorded, stored.
 
         A hub id that was not downloaded yet is not counted.
 
         Raises:
             RunError: naming the bytes needed and free.
         """
-        needed, free = footprint(self.spec).run, shutil.disk_usage(self.folder).free
-        if needed > free:
-            raise RunError(
-                f"{self.folder}: the run may need {needed / 2**30:.1f} GiB and {free / 2**30:.1f} GiB are free; "
-                "free some space, use another disk, or run fewer rounds"
-            )
+        made = len([*self.folder.glob("rounds/*/checkpoint/manifest.json")])
+        left = 1 - made / (self.spec.rounds.count + 1)
+        for disk in disks_of(self.folder, footprint(self.spec), recorded=self.code is not None, left=left):
+            if disk.needed > disk.free:
+                raise RunError(
+                    f"{self.folder}: the run may need {disk.needed / 2**30:.1f} GiB for {', '.join(disk.places)} and "
+                    f"{disk.free / 2**30:.1f} GiB are free on that disk; free some space, use another disk, raise "
+                    "storage.state_every, or run fewer rounds"
+                )
 
 
 def making(folder: Path) -> AbstractContextManager[None]:

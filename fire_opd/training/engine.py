@@ -11,7 +11,7 @@ import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import IO, Any, Literal, cast
 
 import torch
 from torch import Tensor
@@ -22,6 +22,7 @@ from fire_opd.head import Policy, TokenBatch, add_adapter, check_policy, load_mo
 from fire_opd.models import shared_vocab
 from fire_opd.runtime.seeds import derive_seed
 from fire_opd.spec import Device, RunSpec
+from fire_opd.storage.hashing import HashedFile
 from fire_opd.training.checkpoint import save_checkpoint
 from fire_opd.training.pickles import refuse_code
 from fire_opd.training.settings import deepspeed_config, quote_library_path, remove_dead_locks
@@ -137,7 +138,7 @@ class Trainer:
     def save_state(self, out: Path) -> None:
         """Write weights, moments and update counter into `out`, by DeepSpeed; equal training gives equal bytes.
 
-        Of a student with an adapter, the adapter's alone.
+        Of a student with an adapter, the adapter's alone. Beside each file lies its digest, for whoever commits `out`.
         """
         self._engine.save_checkpoint(
             str(out),
@@ -285,8 +286,8 @@ def _start_deepspeed(device: Device) -> Any:
 
 def _save_by_stream(state_dict: Any, path: str) -> None:  # DeepSpeed calls it by these names
     """Save through an open file: given a path, PyTorch writes other bytes where the path is not ASCII."""
-    with open(path, "wb") as file:
-        torch.save(state_dict, file)
+    with HashedFile(Path(path)) as file:
+        torch.save(state_dict, cast("IO[bytes]", file))
 
 
 def _checkpoint_activations(model: Any) -> None:

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from fire_opd.lineage.dvc_process import stages_ahead
-from fire_opd.storage import open_store
+from fire_opd.lineage.dvc_process import stage_names, stages_ahead
+from fire_opd.storage import Run, commit_stage, open_store, retire
 from tests.conftest import Assets, digests
 from tests.lineage.conftest import Machine, make_machine
 
@@ -58,3 +58,19 @@ def test_a_record_never_lacks_the_trainer_state_to_go_on_from(machine: Machine, 
     assert stages_ahead(run, 0) == ["init", "rollout@1", "score@1", "select@1", "train@1"]
     assert stages_ahead(run, 1)[-1] == "train@2"
     assert [stages_ahead(run, last) for last in (-1, 2)] == [[], []]
+
+
+def test_a_record_reaches_to_the_next_state_that_is_written(assets: Assets, tmp_path: Path) -> None:
+    run = Run(tmp_path, assets.spec("rounds.count=5", "storage.state_every=3"))
+    for number in (0, 3):
+        about = {"stage": "any", "revision": 1, "round": 0, "params": {}, "inputs": {}, "threads": 1}
+        with commit_stage(run.path(f"rounds/{number}/trainer"), **about):
+            pass
+    assert stages_ahead(run, 1) == []  # that of round 0 is there
+    retire(run.path("rounds/0/trainer"))  # when that of round 3 was written
+    of_round = ("rollout", "score", "select", "train")
+    assert stages_ahead(run, 1) == ["init", "train@1", *(f"{name}@{n}" for n in (2, 3) for name in of_round)]
+    assert stages_ahead(run, 3) == []
+    assert stage_names(run, 2)[0] == "rollout@2"
+    assert stage_names(run, 3)[:3] == ["init", "train@1", "rollout@3"]
+    assert stage_names(run, 5)[:3] == ["train@3", "train@4", "rollout@5"]

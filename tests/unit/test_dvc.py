@@ -26,6 +26,7 @@ DERIVED = {
     "grading": {"spec.method", "spec.evaluation.grader", "spec.evaluation.answer_prefix"},
     "rules.of_select": {"spec.rules"},
     "rules.of_train": {"spec.rules"},
+    "written_states": {"spec.rounds.count", "spec.storage.state_every"},
 }
 # What is not a stage of a run.
 OTHERS = {"inputs", "report"}

@@ -89,6 +89,8 @@ def test_a_round_reads_only_what_was_written_before() -> None:
         ("sampling.max_tokens=7", {"prepare", "baseline", "rollout", "evaluate"}),
         ("rounds.chunk=32", {"rollout", "score"}),
         ("placement.sampler.memory=0.5", set()),
+        ("storage.trainer_states=all", set()),
+        ("storage.state_every=2", {"train"}),
     ],
 )
 def test_a_change_throws_away_only_what_it_decides(assets: Assets, change: str, stages: set[str]) -> None:
@@ -129,3 +131,23 @@ def test_chunks_cover_the_round_and_replicas_decide_nothing(assets: Assets, tmp_
     assert jobs[0].identity(output)["params"]["rounds.chunk"] == 24
     parts = [chunk.identity(output)["params"]["chunk"] for chunk in jobs[0].chunks]
     assert parts == [0, 1, 2]
+
+
+def test_training_since_the_last_state_that_was_written(assets: Assets, tmp_path: Path) -> None:
+    """A manifest from before states could be left out stays valid where each is written."""
+    run = Run(tmp_path, assets.spec("rounds.count=5", "storage.state_every=3"))
+    jobs = [Job(run, STAGES["train"], number) for number in range(1, 6)]
+    assert [job.writes_state for job in jobs] == [False, False, True, False, True]
+    assert [[since.round for since in job.since_state] for job in jobs] == [[1], [1, 2], [1, 2, 3], [4], [4, 5]]
+    assert run.spec.written_states == [3, 5]
+    each = Run(tmp_path, assets.spec("rounds.count=5"))
+    jobs = [Job(each, STAGES["train"], number) for number in range(1, 6)]
+    assert all(job.writes_state and job.since_state == [job] for job in jobs)
+    assert each.spec.written_states is None
+    for directory in ("rounds/1/rollouts", "rounds/1/scores", "rounds/1/batch", "rounds/0/trainer"):
+        about = {"stage": "any", "revision": 1, "round": 0, "params": {}, "inputs": {}, "threads": 1}
+        with commit_stage(tmp_path / directory, **about):
+            pass
+    output = STAGES["train"].outputs[0]
+    assert "written_states" not in jobs[0].identity(output)["params"]
+    assert Job(run, STAGES["train"], 1).identity(output)["params"]["written_states"] == [3, 5]

@@ -25,7 +25,8 @@ from fire_opd.lineage.record_files import fetch_json
 from fire_opd.records import ROLLOUT, read_table, write_table
 from fire_opd.spec import RunSpec, dump_spec, load_spec, read_spec
 from fire_opd.storage import Manifest, open_store
-from fire_opd.storage.manifest import MANIFEST, file_entry, read_manifest, retire, retired_manifest, verify_files
+from fire_opd.storage.hashing import file_entry
+from fire_opd.storage.manifest import MANIFEST, read_manifest, retire, retired_manifest, verify_files
 from fire_opd.storage.run import PARAMS_FILE
 from tests.unit.fuzz.conftest import FEW, MANY
 from tests.unit.fuzz.mutations import STRANGE, mutated_bytes, mutated_value, survives

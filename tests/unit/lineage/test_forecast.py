@@ -9,7 +9,7 @@ import pytest
 from fire_opd.lineage.forecast import forecast, forecast_lines
 from fire_opd.storage import Store, model_digest, open_store
 from fire_opd.storage.footprint import footprint
-from fire_opd.storage.manifest import file_entry
+from fire_opd.storage.hashing import file_entry
 from tests.conftest import Assets
 from tests.unit.lineage.test_catalogue import record
 
@@ -40,6 +40,7 @@ def test_bytes_are_those_of_the_check_before_a_start(store: Store, assets: Asset
     found = forecast(store, spec)
     assert found["bytes"]["run"] == footprint(spec).run > found["bytes"]["checkpoint"] > 0
     assert found["measured"] is None
+    assert sum(disk["needed"] for disk in found["disks"]) == footprint(spec).run + 2 * footprint(spec).recorded
     assert forecast_lines(found)[-1] == "no recorded run of this student says how long a round takes"
 
 
@@ -83,3 +84,10 @@ def test_seconds_are_put_together_as_the_spec_places_them(store: Store, assets: 
     assert planned("rounds.staleness=1") == 9 + 2
     assert planned("rounds.chunk=32", "placement.sampler.replicas=2") == 4 + 9 + 2
     assert planned("placement.sampler.mode=cold") == 8 + 3 + 9 + 2 + 3
+
+
+def test_the_cadence_of_trainer_states_is_counted(store: Store, assets: Assets) -> None:
+    each, sparse = (assets.spec("rounds.count=100", *more) for more in ([], ["storage.state_every=30"]))
+    lines = [forecast_lines(forecast(store, spec)) for spec in (each, sparse)]
+    assert any("trainer state, written 101 times" in line for line in lines[0])
+    assert any("trainer state, written 5 times" in line for line in lines[1])

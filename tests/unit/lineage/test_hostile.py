@@ -15,7 +15,7 @@ from fire_opd.lineage.objects import stored
 from fire_opd.lineage.record_files import fetch_json
 from fire_opd.lineage.restore import bring_outputs, refuse_links
 from fire_opd.storage import Store, open_store
-from fire_opd.storage.manifest import file_entry
+from fire_opd.storage.hashing import file_entry
 from tests.unit.lineage.test_catalogue import record
 
 OUTSIDE = ["../escaped", "/tmp/escaped", "a/../../escaped", "link/escaped"]

@@ -82,6 +82,7 @@ def test_the_resolved_spec_reads_back_equal(spec_file: Path, tmp_path: Path) -> 
         (["placement.device=cpu", "placement.scorer.mode=sleep"], "placement.scorer.mode"),
         (["placement.trainer.mode=sleep", "train.zero=0", "student.dtype=float32"], "train.zero"),
         (["placement.trainer.mode=sleep", "train.zero=3"], "train.zero"),
+        (["placement.trainer.mode=cold", "storage.state_every=2"], "storage.state_every = 2: a state that is not"),
         (["placement.trainer.replicas=2"], "placement.trainer.replicas = 2: the ranks of the trainer are its devices"),
         (
             ["placement.scorer={replicas: 2, devices: [0, 1]}"],

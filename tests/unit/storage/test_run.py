@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +13,10 @@ from safetensors.numpy import save_file
 
 from fire_opd.errors import RunError
 from fire_opd.spec import FREE, MethodSpec, RunSpec, StudentSpec
+from fire_opd.spec.model import StorageSpec
 from fire_opd.stages import STAGES
 from fire_opd.storage import Run
+from fire_opd.storage.disks import disks_of
 from fire_opd.storage.footprint import footprint
 
 SPEC = RunSpec.model_validate(
@@ -138,8 +141,39 @@ def test_too_little_disk_is_said_before_the_start(tmp_path: Path) -> None:
         file.truncate(10 * 2**40)  # sparse
     student = SPEC.student.model_copy(update={"path": str(tmp_path / "student")})
     run = Run.create(tmp_path / "run", SPEC.model_copy(update={"student": student}))
-    with pytest.raises(RunError, match=r"may need \d+.\d GiB and"):
+    with pytest.raises(RunError, match=r"may need \d+.\d GiB for the run's folder and .*raise storage.state_every"):
         run.check_disk()
+
+
+def test_what_is_needed_is_counted_by_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Cache and store too where the run is recorded; of a run that goes on, only the rounds to come."""
+    monkeypatch.setenv("FIRE_OPD_STATE", str(tmp_path / "state"))
+    found = footprint(SPEC)
+    (plain,) = disks_of(tmp_path / "run", found, recorded=False)
+    assert (plain.places, plain.needed) == (("the run's folder",), found.run)
+    (same,) = disks_of(tmp_path / "run", found, recorded=True)
+    assert (same.places, same.needed) == (
+        ("the run's folder", "the cache", "the store"),
+        found.run + 2 * found.recorded,
+    )
+    monkeypatch.setenv("FIRE_OPD_STORE", "s3://bucket")
+    (half,) = disks_of(tmp_path / "run", found, recorded=True, left=0.5)
+    assert half.needed == round(found.run / 2) + round(found.recorded / 2)
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as memory:
+        monkeypatch.setenv("FIRE_OPD_STATE", memory)
+        places = [disk.places for disk in disks_of(tmp_path, found, recorded=True)]
+    assert places == [("the run's folder",), ("the cache",)]
+
+
+def test_states_that_are_not_written_need_no_disk(tmp_path: Path) -> None:
+    with (tmp_path / "model.safetensors").open("wb") as file:
+        file.truncate(1 << 30)
+    spec = SPEC.model_copy(update={"student": SPEC.student.model_copy(update={"path": str(tmp_path)})})
+    sparse = spec.model_copy(update={"storage": StorageSpec(state_every=20)})
+    assert footprint(spec).states_written == 166
+    assert footprint(sparse).states_written == 10  # rounds 0, 20, … 160, and 165
+    assert footprint(spec).recorded - footprint(sparse).recorded == 156 * 8 << 30
+    assert footprint(spec).run == footprint(sparse).run  # two are kept at a time
 
 
 def test_an_adapter_needs_less_disk(tmp_path: Path) -> None:
@@ -162,3 +196,5 @@ def test_the_teachers_distributions_are_counted(tmp_path: Path, hidden: int, voc
     assert footprint(whole).run - footprint(plain).run == tokens * a_token
     cut = whole.model_copy(update={"rounds": SPEC.rounds.model_copy(update={"chunk": 16})})
     assert footprint(cut).run - footprint(plain).run == 2 * tokens * a_token  # of the chunks, and joined
+    sparse = whole.model_copy(update={"storage": StorageSpec(state_every=4)})  # training again needs them
+    assert footprint(sparse).run - footprint(plain).run == 4 * tokens * a_token

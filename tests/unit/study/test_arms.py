@@ -113,7 +113,9 @@ def test_what_is_written_down_is_the_same_study(read: Read, tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("name", ["demo-mixed", "demo-clean"])
-def test_the_studies_of_the_demo_have_controls_of_both_kinds(name: str, monkeypatch: pytest.MonkeyPatch, assets: Assets) -> None:
+def test_the_studies_of_the_demo_have_controls_of_both_kinds(
+    name: str, monkeypatch: pytest.MonkeyPatch, assets: Assets
+) -> None:
     monkeypatch.setenv("FIRE_OPD_STATE", str(assets.state))
     study = read_study(ROOT / f"benchmarks/studies/{name}.yaml")
     found = specs(study)
