@@ -15,10 +15,15 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import torch
+from transformers import AutoModelForCausalLM
+
+from fire_opd.records import SAMPLE, read_table
 from fire_opd.report import PICTURE, summarize, write_report
 from fire_opd.report.page.answers import answers, difference
 from fire_opd.report.page.texts import texts_of
 from fire_opd.runtime.ledger import code_version, read_attempts
+from fire_opd.stages import EVALUATE, Job
 from fire_opd.storage import Run
 from fire_opd.storage.manifest import library_versions
 
@@ -65,12 +70,31 @@ def figures(run: Run) -> dict[str, Any]:
         "seed": run.spec.seed,
         "method": run.spec.method.name,
         "reverse_kl": [round(found["reverse_kl"], 4) for found in rounds],
+        "held_out_kl": [held_out_kl(run, number) for number in (0, rounds[-1]["round"])],
         "accuracy": [round(found["held_out"]["value"], 4) for found in summary["rounds"]],
         "difference": difference(run, rounds[-1]["round"]),
         "teacher": {name: found["held_out"]["value"] for name, found in summary["teachers"].items()},
         "minutes": round(summary["seconds"] / 60, 1),
         "stages": stages,
     }
+
+
+def held_out_kl(run: Run, number: int) -> float:
+    """Reverse KL, nat a token: mean over the tokens of a round's answers to the held-out questions, of whole
+    distributions, by transformers.
+    """
+    folder = Job(run, EVALUATE, number).directory(EVALUATE.outputs[-1].directory)
+    rows = read_table(folder / "samples.parquet", SAMPLE, ["prompt_ids", "response_ids"]).to_pylist()
+    paths = run.path(f"rounds/{number}/checkpoint"), next(iter(run.spec.teachers.values())).path
+    student, teacher = (AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32).eval() for path in paths)
+    total, tokens = 0.0, 0
+    for row in rows:
+        ids, first = torch.tensor([row["prompt_ids"] + row["response_ids"]]), len(row["prompt_ids"]) - 1
+        with torch.no_grad():
+            p_TV, q_TV = (model(ids).logits[0, first:-1].log_softmax(-1) for model in (student, teacher))
+        total += float((p_TV.exp() * (p_TV - q_TV)).sum())
+        tokens += len(row["response_ids"])
+    return round(total / tokens, 4)
 
 
 def spoken(run: Run) -> list[dict[str, Any]]:
@@ -84,13 +108,15 @@ def table(result: dict[str, Any]) -> str:
     lines = [f"{result['date']}, {result['machine']}; raw figures: [demo-lm.json](../benchmarks/results/demo-lm.json)."]
     lines += [
         "",
-        "| seed | reverse KL, nat a token, first and last round | right, before and after | teacher | minutes |",
+        "| seed | KL of rollouts, first and last round | KL of held-out answers, before and after "
+        "| right, before and after | teacher | minutes |",
     ]
-    lines += ["|---|---|---|---|---|"]
+    lines += ["|---|---|---|---|---|---|"]
     for run in result["runs"]:
         kl, right, teacher = run["reverse_kl"], run["accuracy"], next(iter(run["teacher"].values()))
+        before, after = run["held_out_kl"]
         lines.append(
-            f"| {run['seed']} | {kl[0]:.2f} → {kl[-1]:.2f} | {right[0]:.0%} → {right[-1]:.0%} ({run['difference']}) "
+            f"| {run['seed']} | {kl[0]:.2f} → {kl[-1]:.2f} | {before:.2f} → {after:.2f} | {right[0]:.0%} → {right[-1]:.0%} ({run['difference']}) "
             f"| {teacher:.0%} | {run['minutes']:.0f} |"
         )
     lines += ["", f"| stage, seed {result['runs'][0]['seed']} | seconds | tokens a second |", "|---|---|---|"]
