@@ -116,8 +116,8 @@ def table(result: dict[str, Any]) -> str:
         kl, right, teacher = run["reverse_kl"], run["accuracy"], next(iter(run["teacher"].values()))
         before, after = run["held_out_kl"]
         lines.append(
-            f"| {run['seed']} | {kl[0]:.2f} → {kl[-1]:.2f} | {before:.2f} → {after:.2f} | {right[0]:.0%} → {right[-1]:.0%} ({run['difference']}) "
-            f"| {teacher:.0%} | {run['minutes']:.0f} |"
+            f"| {run['seed']} | {kl[0]:.2f} → {kl[-1]:.2f} | {before:.2f} → {after:.2f} "
+            f"| {right[0]:.0%} → {right[-1]:.0%} ({run['difference']}) | {teacher:.0%} | {run['minutes']:.0f} |"
         )
     lines += ["", f"| stage, seed {result['runs'][0]['seed']} | seconds | tokens a second |", "|---|---|---|"]
     for stage, found in result["runs"][0]["stages"].items():
