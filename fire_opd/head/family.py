@@ -10,6 +10,11 @@ from fire_opd.spec import Device, ModelSpec
 # In the names of probabilities: attention_dropout, resid_pdrop, layerdrop, router_jitter_noise.
 _NOISE = ("drop", "jitter")
 _FLASH, _FLEX = "flash_attention_2", "flex_attention"
+# Families whose packed sequences see one another on a CPU, by layers with a state or attention without positions:
+# as the check at loading finds, and here so that a dry run knows too.
+LEAKING = {
+    *("falcon_h1", "gpt_oss", "granitemoehybrid", "lfm2", "mpt", "opt", "qwen3_5_text", "qwen3_next"),
+}
 
 
 def silence(config: PreTrainedConfig) -> None:
@@ -37,6 +42,10 @@ def attention(model: ModelSpec, config: PreTrainedConfig, packed_on: Device | No
         SpecError: `model.attention` leaves out what the family's attention needs, or on a GPU packed sequences would
             get a mask of all tokens by all tokens.
     """
+    if packed_on == "cpu" and (family := config.get_text_config().model_type) in LEAKING:
+        raise SpecError(
+            f"{model.path} ({family}): packed sequences see one another in this family; set train.packing to false"
+        )
     if packed_on == "cuda":
         return _packed_attention(model, config)
     capped = getattr(config.get_text_config(), "attn_logit_softcapping", None) is not None

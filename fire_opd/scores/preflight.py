@@ -43,7 +43,7 @@ def preflight(spec: RunSpec) -> dict[str, Any]:
     Raises:
         PreflightError: naming the tokens that differ, or a model that cannot hold prompt and response.
         PromptError: the student's template cannot be used.
-        SpecError: `train.packing` on a GPU, and no attention for it.
+        SpecError: `train.packing` for a family whose packed sequences see one another, or no attention for it on a GPU.
     """
     student, given = load_tokenizer(spec.student), spec.sampling.stop_token_ids
     vocab = shared_vocab(spec)

@@ -1,7 +1,8 @@
 """docs/models.md says what the tests found, of every family that they know."""
 
 from benchmarks.families import COLUMNS, PAGE, cells, page
-from tests.families import FAMILIES, LEAKING
+from fire_opd.head.family import LEAKING
+from tests.families import FAMILIES
 
 
 def test_the_table_is_that_of_the_cells() -> None:

@@ -10,8 +10,9 @@ from transformers import AutoModelForCausalLM, PreTrainedModel
 from fire_opd.errors import SpecError
 from fire_opd.head import LogitTransform, Policy, check_policy, collate, family, load_model, logit_transform
 from fire_opd.head import policy as policy_module
+from fire_opd.head.family import LEAKING
 from fire_opd.spec import Device, ModelSpec
-from tests.families import FAMILIES, LEAKING, build_family, own_values, save_family
+from tests.families import FAMILIES, build_family, own_values, save_family
 
 SEQUENCES = [([1, 2, 3], [4, 5]), ([7] * 5, [1, 2, 3, 4, 5, 6]), ([9, 8], [3]), ([5], list(range(6, 46)))]
 SCALED = ("gemma2", "granite", "cohere", "falcon_h1", "hyperclovax", "nanochat")

@@ -10,6 +10,7 @@ import pytest
 from fire_opd.errors import PreflightError, PromptError, SpecError
 from fire_opd.scores import preflight
 from tests.conftest import Assets
+from tests.families import build_family
 
 
 @pytest.fixture
@@ -38,6 +39,14 @@ def test_packing_on_a_gpu_needs_attention_for_it(assets: Assets) -> None:
     assert preflight(assets.spec(*packed))["notes"] == []
     with pytest.raises(SpecError, match=r"train.packing on a GPU needs attention .* is sdpa; change that"):
         preflight(assets.spec(*packed, "student.attention=sdpa"))
+
+
+def test_packing_that_leaks_is_known_before_a_start(assets: Assets, tmp_path: Path) -> None:
+    student = shutil.copytree(assets.demo.student, tmp_path / "student")
+    build_family("opt").config.save_pretrained(student)
+    given = (f"student.path={student}", "placement.device=cpu")
+    with pytest.raises(SpecError, match=r"\(opt\): packed sequences see one another in this family"):
+        preflight(assets.spec(*given, "train.packing=true"))
 
 
 def test_held_out_answers_must_fit_too(assets: Assets) -> None:

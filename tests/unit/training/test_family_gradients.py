@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 import torch
 
-from tests.families import FAMILIES, LEAKING, save_family
+from fire_opd.head.family import LEAKING
+from tests.families import FAMILIES, save_family
 
 pytestmark = pytest.mark.full
 # Relative norms. Layers with a state and experts round more in fp32 than the floor, in the plain model too.
