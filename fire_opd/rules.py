@@ -57,6 +57,7 @@ def judge(rules: RulesSpec, stage: str, round: int, metrics: Mapping[str, Any], 
 
 _CAUSES = {
     "mismatch": "stale weights in the engine, another dtype, or a kernel that differs",
+    "mismatch_max": "a kernel that computes some tokens otherwise, or a dtype that is too coarse",
     "reverse_kl": "the student moves away from its teacher: a lower train.lr, or a teacher that knows these prompts",
     "student_entropy": "a student that collapses or melts: a lower train.lr",
     "keep_ratio": "a filter that starves the round: filter.percentile and filter.scope",

@@ -184,7 +184,7 @@ def _create(folder: Path, name: str, spec: RunSpec, log: Callable[[str], None]) 
 def _change(folder: Path, linked: RunSpec, different: list[str], log: Callable[[str], None]) -> None:
     """Let a run go on with other values of fields that decide no result."""
     write_params(folder, linked)
-    commit(folder, f"runs/{folder.name}: {len(different)} settings changed", PARAMS_FILE)
+    commit(folder, f"runs/{folder.name}: {len(different)} setting(s) changed", PARAMS_FILE)
     for change in different:
         log(f"changed {change}")
 

@@ -9,6 +9,7 @@ from fire_opd.spec.part import Part
 Action = Literal["stop", "skip_round", "warn"]
 Measure = Literal[
     "mismatch",
+    "mismatch_max",
     "reverse_kl",
     "student_entropy",
     "keep_ratio",
@@ -22,7 +23,7 @@ Measure = Literal[
 ]
 # The stage whose metrics hold it. A round can be skipped before it trained, or after, but not after its evaluation.
 MEASURED_BY: dict[str, str] = {
-    **dict.fromkeys(("mismatch", "reverse_kl", "student_entropy"), "score"),
+    **dict.fromkeys(("mismatch", "mismatch_max", "reverse_kl", "student_entropy"), "score"),
     **dict.fromkeys(("keep_ratio", "truncation_rate", "repetition_rate", "length"), "select"),
     **dict.fromkeys(("loss", "grad_norm", "first_ratio_error"), "train"),
     "unreadable": "evaluate",
@@ -57,8 +58,8 @@ class RulesSpec(Part):
     )
     bounds: dict[Measure, Bound] = Field(
         default_factory=dict,
-        description="By figure: mismatch, reverse_kl, student_entropy (nat a token), keep_ratio, truncation_rate, "
-        "repetition_rate, length (tokens), loss, grad_norm, first_ratio_error, unreadable. first_ratio_error, |r - 1| "
+        description="By figure: mismatch, mismatch_max (of a single token), reverse_kl, student_entropy (nat a token), "
+        "keep_ratio, truncation_rate, repetition_rate, length (tokens), loss, grad_norm, first_ratio_error, unreadable. first_ratio_error, |r - 1| "
         "before the first step, shows that scorer and trainer compute the same: 0.1 unless given.",
     )
 

@@ -153,3 +153,12 @@ def test_collection_keeps_what_kept_runs_need(machine: Machine, first: str, seco
     assert machine.fire_opd("verify", first, "--remote").endswith("0 problem(s)\n")
     assert "up to date" in machine.dvc(first, "status")
     assert yaml.safe_load((machine.root / "runs" / first / "dvc.lock").read_text())["stages"]
+
+
+def test_what_decides_no_result_may_change(machine: Machine, first: str, assets: Assets) -> None:
+    """The last one here: the run keeps the change. It is committed with the run, and to DVC nothing changed."""
+    told = machine.demo(assets, first, "scoring.max_mismatch=0.5")
+    assert "changed scoring.max_mismatch: the run has 0.001, you gave 0.5" in told
+    assert machine.run(first).spec.scoring.max_mismatch == 0.5
+    assert f"runs/{first}: 1 setting(s) changed" in machine.git("log", "--format=%s", f"runs/{first}")
+    assert "up to date" in machine.dvc(first, "status")
