@@ -9,7 +9,7 @@ _ROLES = ("sampler", "scorer", "trainer")
 
 
 def check_machine(spec: RunSpec) -> None:
-    """Refuse devices that are not here. With a hostfile other machines count too, and nothing is said.
+    """Refuse devices that are not here. With a hostfile, or on Ray, other machines count, and nothing is said.
 
     Raises:
         SpecError: naming the role, what it asks for and what there is; or a logger whose library is not installed.
@@ -20,7 +20,7 @@ def check_machine(spec: RunSpec) -> None:
                 f"loggers.to names {name}, which is not installed here: pip install {name}, or leave it out"
             )
     placement = spec.placement
-    if placement.device == "cpu":
+    if placement.device == "cpu" or placement.ray.address:
         return
     import torch
 
