@@ -16,12 +16,12 @@ Place = tuple[str, int]
 
 def bundles(spec: RunSpec) -> dict[Place, dict[str, float]]:
     """What each replica and rank takes: a CPU a thread, and GPUs that it shares with nobody."""
-    found: dict[Place, dict[str, float]] = {}
+    found, on_gpu = dict[Place, dict[str, float]](), spec.placement.device == "cuda"
     for role in ("sampler", "scorer", "trainer"):
         place = getattr(spec.placement, role)
         for number in range(len(place.devices) if role == "trainer" else place.replicas):
-            processes = 1 if role == "trainer" else len(place.devices_of(number))
-            gpus = {"GPU": float(processes)} if spec.placement.device == "cuda" else {}
+            processes = len(place.devices_of(number)) if on_gpu and role != "trainer" else 1
+            gpus = {"GPU": float(processes)} if on_gpu else {}
             found[role, number] = {"CPU": float(place.threads * processes), **gpus, **spec.placement.ray.resources}
     return found
 
@@ -83,13 +83,17 @@ def scheduler_says(group: Any, wanted: Sequence[tuple[Place, dict[str, float]]])
     import ray
     from ray.util import placement_group_table
 
-    table = placement_group_table(group)
+    try:
+        table, live = placement_group_table(group), [node for node in ray.nodes() if node["Alive"]]
+        free = _shown(ray.available_resources())
+    except Exception as error:
+        return f"Ray's scheduler does not answer: {error}"
     where = table["bundles_to_node_id"]
     opened = [f"{name_of(place)} ({_shown(takes)})" for n, (place, takes) in enumerate(wanted) if not where.get(n)]
-    nodes = [f"{node['NodeName']} {_shown(node['Resources'])}" for node in ray.nodes() if node["Alive"]]
+    nodes = [f"{node['NodeName']} {_shown(node['Resources'])}" for node in live]
     return (
         f"Ray's scheduler says {table['state']}, {table['stats']['scheduling_state']}; without a place: "
-        f"{', '.join(opened) or 'none'}; free: {_shown(ray.available_resources())}; nodes: {', '.join(nodes)}. Add "
+        f"{', '.join(opened) or 'none'}; free: {free}; nodes: {', '.join(nodes)}. Add "
         "nodes, end what else runs there, or lower placement.<role>.replicas, devices or threads"
     )
 
