@@ -104,13 +104,7 @@ class Nodes:
         code = "from ray.scripts.scripts import main; main()"
         limits = (f"--num-cpus={cpus}", "--object-store-memory=80000000", "--disable-usage-stats")
         head = ("--include-dashboard=false",) if "--head" in options else ()
-        environment = {
-            **os.environ,
-            "RAY_AUTH_MODE": "token",
-            "RAY_AUTH_TOKEN": self.token,
-            "RAY_worker_niceness": "0",
-            **variables,
-        }
+        own = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": self.token, "RAY_worker_niceness": "0", **variables}
         command = [*within, sys.executable, "-c", code, "start", *options, *limits, *head]
         subprocess.run(command, env={**os.environ, **own}, check=True, timeout=120, stdout=subprocess.DEVNULL)
 
