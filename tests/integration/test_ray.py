@@ -5,18 +5,21 @@ import os
 import re
 import secrets
 import shutil
+import signal
 import socket
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
 import psutil
 import pytest
 
 from fire_opd.checks.cluster import check_cluster
+from fire_opd.engines.cluster import bundles
 from fire_opd.engines.crew import Crew
 from fire_opd.errors import SpecError
 from fire_opd.runtime.failpoints import VARIABLE
@@ -48,13 +51,13 @@ from fire_opd.storage import Run
 
 try:
     with Crew(Run.open(Path(sys.argv[1])), log=print) as crew:
-        crew.start("trainer", "sampler", "scorer")
         crew.perform("init")
         for stage in ("rollout", "score", "select", "train"):
             crew.perform(stage, 1)
 except FireOpdError as error:
     sys.exit(f"{type(error).__name__}: {error}")
 """
+ENGINES = {"rollout": "sampler", "score": "scorer", "train": "trainer"}
 CPUS = 3  # of each node: six places, and none is left when a node is lost
 
 
@@ -143,12 +146,11 @@ def here(assets: Assets, tmp_path_factory: pytest.TempPathFactory) -> Run:
 class Command:
     """A command that makes the round of a run, in a process of its own."""
 
-    def __init__(self, run: Run, token: str = "", more: Mapping[str, str] | None = None) -> None:
-        variables = {"RAY_AUTH_TOKEN": token} if token else {}
+    def __init__(self, run: Run, more: Mapping[str, str] = MappingProxyType({})) -> None:
         self.run = run
         self.process = subprocess.Popen(
             [sys.executable, "-c", DRIVER, str(run.folder)],
-            env={**os.environ, **variables, **(more or {})},
+            env={**os.environ, **more},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -173,17 +175,44 @@ class Command:
             time.sleep(0.05)
 
 
-def on_ray(assets: Assets, nodes: Nodes, here: Run, folder: Path, *more: str) -> Run:
-    """The same round on the cluster, each role on both nodes; the prompts are prepared."""
-    cluster = (f"placement.ray.address={nodes.address}", "placement.ray.strategy=spread", "placement.ray.deadline=30")
-    run = Run.create(folder, assets.spec(*ROUND, *REPLICAS, *cluster, *more))
-    shutil.copytree(here.path("prompts"), run.path("prompts"))
+Start = Callable[..., Command]
+
+
+@pytest.fixture
+def start(nodes: Nodes) -> Iterator[Start]:
+    """Starts the command on the cluster, with more variables; none is left, whatever the test found."""
+    commands: list[Command] = []
+
+    def begin(run: Run, more: Mapping[str, str] = MappingProxyType({})) -> Command:
+        commands.append(Command(run, {"RAY_AUTH_TOKEN": nodes.token, **more}))
+        return commands[-1]
+
+    yield begin
+    for command in commands:
+        command.process.kill()
+        command.process.wait()
+        assert command.process.stdout is not None
+        command.process.stdout.close()
+
+
+BEFORE = {"rollout": ("rounds/0",), "score": ("rounds/0", "rounds/1/rollouts")}
+BEFORE["train"] = (*BEFORE["score"], "rounds/1/scores", "rounds/1/batch")
+
+
+def on_ray(assets: Assets, nodes: Nodes, here: Run, folder: Path, stage: str = "", *more: str) -> Run:
+    """The same round on the cluster, each role on both nodes; what comes before a stage is there."""
+    address = (f"placement.ray.address={nodes.address}", "placement.ray.strategy=spread", "placement.ray.deadline=30")
+    run = Run.create(folder, assets.spec(*ROUND, *REPLICAS, *address, *more))
+    for part in ("prompts", *BEFORE.get(stage, ())):
+        shutil.copytree(here.path(part), run.path(part))
     return run
 
 
-def test_the_bytes_are_those_of_one_machine(assets: Assets, here: Run, nodes: Nodes, tmp_path: Path) -> None:
+def test_the_bytes_are_those_of_one_machine(
+    assets: Assets, here: Run, nodes: Nodes, start: Start, tmp_path: Path
+) -> None:
     run = on_ray(assets, nodes, here, tmp_path / "run")
-    Command(run, nodes.token).check()
+    start(run).check()
     assert digests(run.folder) == digests(here.folder)
     attempts = [read_attempts(run.path(f"ledger/1/{stage}.json"))[-1] for stage in ("rollout", "score", "train")]
     assert all(re.fullmatch(r".+ \(.+, [0-9a-f]{8}\)", attempt["engine_node"]) for attempt in attempts)
@@ -192,64 +221,58 @@ def test_the_bytes_are_those_of_one_machine(assets: Assets, here: Run, nodes: No
     assert not list(run.folder.glob(".probe*"))
 
 
+@pytest.mark.parametrize("stage", ["rollout", "score", "train"])
 def test_a_node_that_is_killed_is_named_and_the_same_command_goes_on(
-    assets: Assets, here: Run, nodes: Nodes, tmp_path: Path
+    assets: Assets, here: Run, nodes: Nodes, start: Start, tmp_path: Path, stage: str
 ) -> None:
-    """In training, whose ranks are on both nodes; there is no room for the rank until a node is added."""
-    run = on_ray(assets, nodes, here, tmp_path / "run", "placement.tick_deadline=120")
-    stalled = {VARIABLE: f"train.tick@1:stall={tmp_path / 'marker'}"}
-    command = Command(run, nodes.token, stalled)
-    command.wait_for("rounds/1/batch/manifest.json")
-    while not (tmp_path / "marker").exists():
-        time.sleep(0.1)
+    """Each role is on both nodes; on the one that is left there is no room for all."""
+    run = on_ray(assets, nodes, here, tmp_path / "run", stage)
+    hangs = {VARIABLE: f"train.tick@1:stall={run.path('marker')}"}
+    command = start(run, hangs if stage == "train" else {})
+    command.wait_for("marker" if stage == "train" else f"scratch/1/{stage}/*/manifest.json")
     nodes.second().kill()
     status, said = command.end()
     assert status == 1
-    assert re.search(r"EngineDied: .*trainer\S* on .+ \(.+, [0-9a-f]{8}\) is lost", said), said
+    assert re.search(rf"{ENGINES[stage]}\S* on \S+ \(.+, [0-9a-f]{{8}}\) is lost", said), said
     assert_nothing_left(run.folder)
-    status, said = Command(run, nodes.token).end()
+    status, said = start(run).end()
     assert status == 1
     assert "RunError: placement.ray: no room within 30 s" in said, said
     assert "without a place: " in said
     nodes.add()
-    Command(run, nodes.token).check()
+    start(run).check()
     assert digests(run.folder) == digests(here.folder)
 
 
 @pytest.mark.parametrize("victim", ["command", "actor"])
 def test_nothing_is_left_when_a_process_is_killed(
-    assets: Assets, here: Run, nodes: Nodes, tmp_path: Path, victim: str
+    assets: Assets, here: Run, nodes: Nodes, start: Start, tmp_path: Path, victim: str
 ) -> None:
-    """While a sampler hangs: the command, or the actor's process, whose engine is lost with its chunk."""
-    run = on_ray(assets, nodes, here, tmp_path / "run")
-    command = Command(run, nodes.token, {VARIABLE: f"rollout.tick@9:stall={tmp_path / 'marker'}"})
-    command.wait_for("scratch/1/rollout/*/manifest.json")
-    engines = [process for process in project_processes(run.folder) if "sampler" in process.cmdline()]
-    if victim == "command":
-        command.process.kill()
-        command.end()
-        assert_nothing_left(run.folder)
-        psutil.wait_procs(nodes.processes("ray::Node"), timeout=30)
-        assert not nodes.processes("ray::Node")
-        command = Command(run, nodes.token)
-    else:
-        for actor in nodes.processes("ray::Node"):
-            if set(actor.children(recursive=True)) & set(engines):
-                actor.kill()
-        _, alive = psutil.wait_procs(engines, timeout=30)
-        assert not alive
-    command.check()
-    assert digests(run.folder) == digests(here.folder)
+    """While an engine hangs, all at once: the command, or the processes of the actors."""
+    run = on_ray(assets, nodes, here, tmp_path / "run", "rollout")
+    command = start(run, {VARIABLE: f"rollout.tick@1:stall={run.path('marker')}"})
+    command.wait_for("marker")
+    actors = nodes.processes("ray::Node")
+    assert len(actors) == len(bundles(run.spec))
+    engines = [process for process in project_processes(run.folder) if process.pid != command.process.pid]
+    assert len(engines) >= 4  # two samplers, each with its guard
+    for process in [command.process] if victim == "command" else actors:
+        process.kill()
+    _, alive = psutil.wait_procs([*engines, *actors], timeout=30)
+    assert not alive
+    status, said = command.end()
+    assert status == (-signal.SIGKILL if victim == "command" else 1), said
+    assert_nothing_left(run.folder)
 
 
 def test_a_node_that_does_not_share_the_folder_is_named(
-    assets: Assets, here: Run, nodes: Nodes, tmp_path: Path
+    assets: Assets, here: Run, nodes: Nodes, start: Start, tmp_path: Path
 ) -> None:
     if os.geteuid():
         pytest.skip("only root may hide a folder from a process")
-    run = on_ray(assets, nodes, here, tmp_path / "run", "placement.ray.resources.apart=1")
+    run = on_ray(assets, nodes, here, tmp_path / "run", "rollout", "placement.ray.resources.apart=1")
     nodes.add_apart(tmp_path)
-    status, said = Command(run, nodes.token).end()
+    status, said = start(run).end()
     nodes.second().kill()
     assert status == 1
     assert re.search(rf"RunError: placement.ray: node .+ does not share {run.folder} \(No such file", said), said
