@@ -45,6 +45,10 @@ class OnRay:
             RunError: it has no room, or a node does not share the folder.
         """
         with self._changing:
+            asked = {place: (node, node.describe.remote()) for place, node in self._nodes.items()}
+            for place, (node, reference) in asked.items():
+                with contextlib.suppress(EngineDied):  # its node died while nothing was asked of it: it is replaced
+                    self.ask(place, node, reference)
             try:
                 self._settle([place for place in self._bundles if place not in self._nodes])
             except EngineDied as error:
