@@ -29,8 +29,13 @@ _POLL_SECONDS = 0.5  # for locks; Prefect is asked less often
 
 
 def device_names(spec: RunSpec) -> list[str]:
-    """The devices of this machine that the run's engines use, as limits are named: `gpu-0@host`, or `cpu@host`."""
+    """The devices that the run's engines use, as limits are named: `gpu-0@host`, `cpu@host`, or all of `ray@head-port`.
+
+    Which devices of a cluster a run has is for Ray to say; runs that know of one another have it in turn.
+    """
     place, host = spec.placement, platform.node()
+    if place.ray.address:
+        return [f"ray@{place.ray.address.replace(':', '-')}"]
     if place.device == "cpu":
         return [f"cpu@{host}"]
     devices = {device for role in (place.sampler, place.scorer, place.trainer) for device in role.devices}

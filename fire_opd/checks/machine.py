@@ -10,7 +10,7 @@ _ROLES = ("sampler", "scorer", "trainer")
 
 
 def check_machine(spec: RunSpec) -> None:
-    """Refuse devices that are not here. With a hostfile other machines count too, and nothing is said.
+    """Refuse devices that are not here. With a hostfile, or on Ray, other machines count, and nothing is said.
 
     Raises:
         SpecError: naming the role, what it asks for and what there is; a hostfile that is not there; or a
@@ -25,7 +25,7 @@ def check_machine(spec: RunSpec) -> None:
     hosts = placement.trainer.hostfile
     if hosts and not (Path(hosts).is_absolute() and Path(hosts).is_file()):  # DeepSpeed would go on without it
         raise SpecError(f"placement.trainer.hostfile: {hosts}: expected the absolute path of a file that is there")
-    if placement.device == "cpu":
+    if placement.device == "cpu" or placement.ray.address:
         return
     import torch
 

@@ -4,6 +4,7 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
+from fire_opd.checks.cluster import check_cluster
 from fire_opd.checks.machine import check_machine
 from fire_opd.checks.models import check_models
 from fire_opd.evaluation.golds import golds_note
@@ -28,10 +29,11 @@ def check_start(spec: RunSpec) -> list[str]:
 
     Raises:
         PromptError: a prompt set, or a template.
-        SpecError: a model that cannot be used.
+        SpecError: a model or a Ray cluster that cannot be used.
         PreflightError: student and teacher do not fit each other.
         TeacherError: a teacher's server cannot be used.
     """
+    check_cluster(spec)
     check_prompt_set(spec.prompts, answers=spec.grading is not None)
     check_prompt_set(spec.evaluation, answers=spec.evaluation.graded)
     notes = check_models(spec)

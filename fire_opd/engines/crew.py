@@ -10,12 +10,12 @@ from typing import Any, Protocol, Self
 
 from fire_opd.engines.memory import explained
 from fire_opd.engines.pool import share_out
-from fire_opd.engines.spawn import DEVICELESS, Seat, place_of, spawn
+from fire_opd.engines.spawn import DEVICELESS, Seat, place_of
+from fire_opd.engines.transport import Engine, transport_of
 from fire_opd.errors import FireOpdError, RunError
 from fire_opd.evaluation.reading import reading_warning
 from fire_opd.rules import judge
 from fire_opd.runtime.ledger import recorded
-from fire_opd.runtime.process import EngineProcess
 from fire_opd.runtime.tick import Tick, no_tick
 from fire_opd.stages import PREPARE, ROLLOUT, SCORE, STAGES, TRAIN, Job, Output, last_directory
 from fire_opd.storage import Run, read_manifest, retire
@@ -81,7 +81,8 @@ class Crew:
         self._cache = cache
         self._resident = resident
         self._log = log
-        self._engines: dict[Seat, EngineProcess] = {}
+        self._transport = transport_of(run)
+        self._engines: dict[Seat, Engine] = {}
         self._seated = defaultdict[Seat, Lock](Lock)  # of each engine: it does one thing at a time
         self._leasing = Lock()  # of waiting for the devices, which may take long and must not hold up `close`
         self._changing = Lock()  # of who is live
@@ -149,6 +150,7 @@ class Crew:
         """Free the memory of the devices: engines that do not sleep end; the next job of each starts it again."""
         seats = [seat for seat in list(self._engines) if seat.role not in DEVICELESS]
         self._end([seat for seat in seats if self._mode(seat.role) != "sleep"])
+        self._transport.release()
 
     def close(self) -> None:
         """End all engines and give up the devices; returns when no process of theirs is left.
@@ -159,23 +161,26 @@ class Crew:
             self._closed = True
         while self._engines:
             self._engines.popitem()[1].close()
+        self._transport.release()
         self._lease.release()
 
     def _hold(self) -> None:
         with self._leasing:
             if not self._closed:
                 self._waited += self._lease.hold(self.give_back)
+                self._transport.hold()
             if self._closed:  # before, or while this waited
+                self._transport.release()
                 self._lease.release()
                 raise RunError("the run was stopped")
 
-    def _live(self, seat: Seat) -> EngineProcess:
+    def _live(self, seat: Seat) -> Engine:
         """The engine of a seat, started where it is not live."""
         with self._changing:
             if self._closed:
                 raise RunError("the run was stopped")
             if seat not in self._engines:
-                self._engines[seat] = spawn(self.run, seat)
+                self._engines[seat] = self._transport.start(seat)
             return self._engines[seat]
 
     def _delegate(self, job: Job, tick: Tick) -> dict[str, Any]:
@@ -198,7 +203,8 @@ class Crew:
             for seat in [seat for seat in seats if seat in self._engines]:
                 self._call(seat, {"rest": True})
         worked = round(sum(seconds) + done["seconds"], 3)  # of all engines
-        return {"work_seconds": worked, "engine_pid": info["pid"], "load_seconds": info["load_seconds"]}
+        where = {"engine_node": info["node"]} if "node" in info else {}
+        return {"work_seconds": worked, "engine_pid": info["pid"], "load_seconds": info["load_seconds"], **where}
 
     def _call(self, seat: Seat, request: dict[str, Any], tick: Tick = no_tick) -> tuple[dict[str, Any], dict[str, Any]]:
         """Let an engine do what is asked, started where it is not live; returns its answer, and what it is."""

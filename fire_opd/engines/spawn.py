@@ -38,23 +38,36 @@ def place_of(run: Run, role: str) -> RolePlacement:
 
 def spawn(run: Run, seat: Seat) -> EngineProcess:
     """Start the engine of a seat; it is not ready yet."""
-    role, teacher = seat.role, seat.teacher
-    arguments = ["--run", str(run.folder), "--role", role, *(["--teacher", teacher] if teacher else [])]
-    command = [sys.executable, "-m", ENGINE, *arguments]
-    env = _environment(run, seat)
-    if role == "trainer":
+    command, env = engine_command(run, seat), environment(run, seat)
+    if seat.role == "trainer":
         place = run.spec.placement.trainer
         if len(place.devices) > 1 or place.hostfile:
-            command = _launcher(run, env) + arguments + ["--store-port", str(_free_port())]
+            command = _launcher(run, env) + arguments(run, seat) + ["--store-port", str(free_port())]
         else:
-            env |= {
-                "RANK": "0",
-                "LOCAL_RANK": "0",
-                "WORLD_SIZE": "1",
-                "MASTER_ADDR": "127.0.0.1",
-                "MASTER_PORT": str(_free_port()),
-            }
+            env |= ranks(0, 1, "127.0.0.1", free_port())
     return EngineProcess(seat.name, command, run.path(f"logs/{seat.name}.log"), env)
+
+
+def engine_command(run: Run, seat: Seat) -> list[str]:
+    """The command of an engine, or of one rank of the trainer."""
+    return [sys.executable, "-m", ENGINE, *arguments(run, seat)]
+
+
+def arguments(run: Run, seat: Seat) -> list[str]:
+    """Of an engine's command."""
+    of_teacher = ["--teacher", seat.teacher] if seat.teacher else []
+    return ["--run", str(run.folder), "--role", seat.role, *of_teacher]
+
+
+def ranks(rank: int, size: int, address: str, port: int, local: int = 0) -> dict[str, str]:
+    """What one rank of the trainer finds in its environment."""
+    return {
+        "RANK": str(rank),
+        "LOCAL_RANK": str(local),
+        "WORLD_SIZE": str(size),
+        "MASTER_ADDR": address,
+        "MASTER_PORT": str(port),
+    }
 
 
 def _launcher(run: Run, env: dict[str, str]) -> list[str]:
@@ -64,7 +77,7 @@ def _launcher(run: Run, env: dict[str, str]) -> list[str]:
     """
     place = run.spec.placement.trainer
     env.pop("CUDA_VISIBLE_DEVICES", None)
-    command = [sys.executable, "-m", LAUNCHER, "--no_local_rank", "--master_port", str(_free_port())]
+    command = [sys.executable, "-m", LAUNCHER, "--no_local_rank", "--master_port", str(free_port())]
     if place.hostfile:
         command += ["--hostfile", place.hostfile]
     elif run.spec.placement.device == "cuda":
@@ -74,11 +87,11 @@ def _launcher(run: Run, env: dict[str, str]) -> list[str]:
     return [*command, "--module", ENGINE]
 
 
-def _environment(run: Run, seat: Seat) -> dict[str, str]:
+def environment(run: Run, seat: Seat) -> dict[str, str]:
     """What every engine needs in its environment, before any import."""
     placement, role, place = run.spec.placement, seat.role, place_of(run, seat.role)
     env: dict[str, str] = {
-        **engine_environment(run.code),
+        **_without_ray(engine_environment(run.code)),
         "PATH": f"{Path(sys.executable).parent}:{os.environ.get('PATH', '')}",
         "PYTHONUNBUFFERED": "1",
         "OMP_NUM_THREADS": str(place.threads),
@@ -108,7 +121,13 @@ def _without_ranks(env: Mapping[str, str]) -> dict[str, str]:
     return {name: value for name, value in env.items() if name not in names}
 
 
-def _free_port() -> int:
+def _without_ray(env: Mapping[str, str]) -> dict[str, str]:
+    """Ray's are the cluster's token, what its workers are told, and a debugger for `breakpoint()`."""
+    return {name: v for name, v in env.items() if not name.startswith("RAY_") and not v.startswith("ray.util.")}
+
+
+def free_port() -> int:
+    """A port of this machine that nobody listens on now."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]

@@ -1,6 +1,7 @@
 """What a run is: one frozen model, importable without torch. Defaults are the paper's recipe."""
 
 from fire_opd.spec.adapter import AdapterSpec
+from fire_opd.spec.cluster import RaySpec
 from fire_opd.spec.free import FREE, same_results
 from fire_opd.spec.gate import GateSpec
 from fire_opd.spec.load import dump_spec, input_parts, load_params, load_spec, map_paths, read_spec, spec_values
@@ -42,6 +43,7 @@ __all__ = [
     "ModelSpec",
     "PlacementSpec",
     "PromptsSpec",
+    "RaySpec",
     "RolePlacement",
     "RoundsSpec",
     "RulesSpec",

@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from fire_opd.spec.cluster import unusable_cluster
 from fire_opd.spec.method import FILTERED, FIRST_STUDENT
 from fire_opd.spec.placement import unusable
 from fire_opd.spec.rules import DEFAULT_BOUNDS
@@ -15,7 +16,8 @@ if TYPE_CHECKING:
 
 def contradictions(spec: "RunSpec") -> Iterator[str]:
     """Each contradiction as one line: the fields, what they say, and what to do."""
-    for part in (_sampling, _evaluation, _rules, _method, _rounds, unusable, _modes, _teachers, unusable_servers):
+    of_placement = (unusable, unusable_cluster, unusable_servers)
+    for part in (_sampling, _evaluation, _rules, _method, _rounds, _modes, _teachers, *of_placement):
         yield from part(spec)
 
 

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, NonNegativeInt, model_validator
 
 from fire_opd.spec.adapter import AdapterSpec
+from fire_opd.spec.cluster import RaySpec
 from fire_opd.spec.contradictions import contradictions
 from fire_opd.spec.loggers import LoggersSpec
 from fire_opd.spec.method import MethodSpec, ScoreColumn, fill_by_method
@@ -242,6 +243,7 @@ class PlacementSpec(Part):
     servers: dict[str, ServerSpec] = Field(
         default_factory=dict, description="Teachers that are asked over HTTP, by name; the others are loaded here."
     )
+    ray: RaySpec = Field(default_factory=RaySpec)
     load_deadline: float = Field(900, gt=0, description="Seconds an engine may take to load.")
     tick_deadline: float = Field(120, gt=0, description="Seconds without a sign of progress before an engine is dead.")
     gpu_price_per_hour: float = Field(0.0, ge=0, description="Money a device-hour, for the ledger.")

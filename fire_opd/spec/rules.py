@@ -60,8 +60,8 @@ class RulesSpec(Part):
         default_factory=dict,
         description="By figure: mismatch, mismatch_max (of a single token), reverse_kl, student_entropy (nat a token), "
         "keep_ratio, truncation_rate, repetition_rate, length (tokens), loss, grad_norm, first_ratio_error, "
-        "unreadable. first_ratio_error, |r - 1| before the first step, shows that scorer and trainer compute the same: 0.1 unless "
-        "given.",
+        "unreadable. first_ratio_error, |r - 1| before the first step, shows that scorer and trainer compute the same: "
+        "0.1 unless given.",
     )
 
     @field_validator("bounds", mode="before")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 ROW = re.compile(r"^(\S+(?: · \S+)*) {2,}(\S.*?)(?: {2,}(\S.*))?$", re.MULTILINE)
-LIBRARIES = {"vllm", "deepspeed", "dvc", "prefect", "fsspec", "s3fs", "peft"}
+LIBRARIES = {"vllm", "deepspeed", "dvc", "prefect", "fsspec", "s3fs", "peft", "ray"}
 TOP = ("infra", "flows", "tasks")
 
 

@@ -17,6 +17,7 @@ MINIMAL = {
     "evaluation": {"path": "test.jsonl"},
 }
 
+RAY = "placement.ray.address"
 SERVER = "placement.servers.math"
 CPU = ("placement.device=cpu",)
 
@@ -90,6 +91,13 @@ def test_the_resolved_spec_reads_back_equal(spec_file: Path, tmp_path: Path) -> 
         ),
         ([*CPU, "rounds.chunk=500", "placement.sampler.replicas=4"], "rounds.chunk to at most 256, or have fewer"),
         ([*CPU, "placement.sampler.devices=[0, 1]"], "placement.sampler.devices = [0, 1]: on a CPU only the trainer"),
+        (["placement.ray.address=ray://head:10001"], "placement.ray.address: 'ray://head:10001': expected host:port"),
+        (
+            [f"{RAY}=head:6379", "placement.trainer.hostfile=hosts"],
+            "placement.trainer.hostfile with placement.ray:",
+        ),
+        ([f"{RAY}=head:6379", "placement.scorer.mode=sleep"], "placement.scorer.mode = sleep with placement.ray: each"),
+        ([f"{RAY}=head:6379", "placement.ray.resources.GPU=1"], "placement.ray.resources.GPU = 1: expected"),
         (["placement.sampler.hostfile=hosts"], "placement.sampler.hostfile: only the trainer"),
         (
             ["placement.scorer.devices=[0, 1]"],

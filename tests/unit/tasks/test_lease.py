@@ -18,7 +18,7 @@ from prefect.client.orchestration import get_client
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from fire_opd.errors import RunError
-from fire_opd.spec import PlacementSpec
+from fire_opd.spec import PlacementSpec, RaySpec
 from tasks import lease, limits
 from tasks.lease import Devices, device_names
 from tasks.limits import ensure_limits
@@ -99,6 +99,8 @@ def test_names_of_devices(assets: Assets) -> None:
     )
     spec = assets.spec().model_copy(update={"placement": placement})
     assert device_names(spec) == [f"gpu-{n}@{platform.node()}" for n in (0, 1, 2)]
+    on_ray = placement.model_copy(update={"ray": RaySpec(address="head:6379")})
+    assert device_names(spec.model_copy(update={"placement": on_ray})) == ["ray@head-6379"]
 
 
 def test_one_holds_and_the_next_gets_it_at_the_end_of_a_round(device: str, tmp_path: Path) -> None:
