@@ -117,7 +117,9 @@ class MethodSpec(Part):
     @model_validator(mode="before")
     @classmethod
     def _with_defaults(cls, given: Any) -> Any:
-        return {**OPTIONS.get(given.get("name", "fire"), {}), **given} if isinstance(given, dict) else given
+        if not isinstance(given, dict) or not isinstance(name := given.get("name", "fire"), str):
+            return given
+        return {**OPTIONS.get(name, {}), **given}
 
     @model_validator(mode="after")
     def _own_options(self) -> Self:

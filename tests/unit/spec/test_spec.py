@@ -61,6 +61,7 @@ def test_the_resolved_spec_reads_back_equal(spec_file: Path, tmp_path: Path) -> 
         (['teachers={"a;touch x": {path: models/teacher}}'], "teachers: 'a;touch x': expected letters"),
         (["teachers={../../a: {path: models/teacher}}"], "teachers: '../../a': expected letters"),
         (["train.zero=4"], "train.zero"),
+        (["method={name: [fire]}"], "method.name"),
         (["train.zero=0"], "train.zero = 0 with student.dtype = bfloat16"),
         (["rounds.staleness=1", "placement.sampler.mode=cold"], "would wake or end while others work"),
         (["rounds.staleness=1", "rules.bounds.first_ratio_error={above: 0.5}"], "the ratio is not 1 at the first step"),
