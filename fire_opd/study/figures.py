@@ -33,8 +33,10 @@ def arm_figures(run: Run, others: Iterable[Run]) -> dict[str, Any]:
     seconds: float | None = 0.0
     cost: float | None = 0.0
     rounds: list[dict[str, Any]] = []
+    updates = 0
     for figures in found:
         number, held_out = figures["round"], figures["held_out"]
+        updates += 0 if number == 0 or figures.get("skipped") else run.spec.rounds.updates
         for stage in _LEARNING if number else ():
             spent = known.get(_made(Job(run, stage, number)))
             seconds = None if seconds is None or spent is None else round(seconds + spent[0], 3)
@@ -44,7 +46,7 @@ def arm_figures(run: Run, others: Iterable[Run]) -> dict[str, Any]:
                 "round": number,
                 "value": held_out["value"],
                 "by_domain": held_out["by_domain"],
-                "updates": number * run.spec.rounds.updates,
+                "updates": updates,
                 "rollouts": number * run.spec.rounds.rollouts,
                 "seconds": seconds,
                 "cost": cost,

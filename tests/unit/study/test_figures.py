@@ -68,3 +68,10 @@ def test_a_stage_that_was_stopped_after_its_commit_counts_in_full(assets: Assets
     run = made(tmp_path / "shared", assets, ("rollout", "score", "select", "train"))
     attempt(run, "train", outcome="failed")
     assert arm_figures(run, [])["rounds"][1]["seconds"] == pytest.approx(1 + 2 + 3 + 50)
+
+
+def test_a_skipped_round_has_no_updates(assets: Assets, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for skipped, updates in (("reverse_kl is 7, above 5", 0), (None, 2)):
+        monkeypatch.setitem(METRICS, "select", {**METRICS["select"], "skipped": skipped})
+        run = made(tmp_path / f"run{updates}", assets, ())
+        assert arm_figures(run, [])["rounds"][1]["updates"] == updates == (0 if skipped else run.spec.rounds.updates)
