@@ -222,6 +222,14 @@ BROKEN: dict[str, tuple[Change, tuple[str, ...]]] = {
         config(num_hidden_layers="two"),
         ("config.json: ", "num_hidden_layers"),
     ),
+    "a family that vLLM's CPU kernels compute otherwise": (
+        config(model_type="lfm2", architectures=["Lfm2ForCausalLM"]),
+        ("lfm2 cannot be sampled here", "not exact"),
+    ),
+    "a family that vLLM does not have": (
+        config(model_type="mpt", architectures=["MptForCausalLM"]),
+        ("mpt cannot be sampled here", "no more"),
+    ),
     "a head size that the CPU's kernels refuse": (config(head_dim=24), ("head size 24", "use one of 32, 64")),
     # quantised
     **{

@@ -1,12 +1,13 @@
 """Every family in vLLM: its log-probs are those of the model's own logits, before and after new weights in place.
 
-What docs/models.md says of sampling and hand-over comes from here. What vLLM cannot do on a CPU fails when its engine
-starts, before anything is trained.
+What docs/models.md says of sampling and hand-over comes from here. What vLLM cannot do on a CPU is refused at
+the dry run, by the lists that are compared here.
 """
 
 import pytest
 from test_sampler import check_family
 
+from fire_opd.checks.configs import UNSAMPLED, UNSAMPLED_ON_CPU
 from fire_opd.errors import EngineError
 from tests.families import FAMILIES
 
@@ -19,6 +20,10 @@ NOT_HERE = {  # what vLLM says (of an architecture that it does not know, an err
     "mpt": ("pydantic_core.*ArgsKwargs", "no: not in vLLM"),
 }
 NOT_IN_PLACE = {"gpt_oss"}
+
+
+def test_what_fails_here_is_refused_before_a_start():
+    assert NOT_HERE.keys() - {"deepseek_v3"} == UNSAMPLED.keys() | UNSAMPLED_ON_CPU.keys()
 
 
 @pytest.mark.parametrize("name", FAMILIES)
