@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from fire_opd.records import SAMPLE, read_table
+from fire_opd.records import PROMPT, SAMPLE, read_table
 from fire_opd.report import PICTURE, summarize, write_report
 from fire_opd.report.page.answers import answers, difference
 from fire_opd.report.page.texts import texts_of
@@ -84,16 +84,21 @@ def held_out_kl(run: Run, number: int) -> float:
     distributions, by transformers.
     """
     folder = Job(run, EVALUATE, number).directory(EVALUATE.outputs[-1].directory)
-    rows = read_table(folder / "samples.parquet", SAMPLE, ["prompt_ids", "response_ids"]).to_pylist()
+    rows = read_table(folder / "samples.parquet", SAMPLE, ["prompt", "text", "finish_reason"]).to_pylist()
+    asked = read_table(run.path("prompts/evaluation.parquet"), PROMPT, ["prompt", "prompt_ids"]).to_pylist()
+    prompts = {row["prompt"]: row["prompt_ids"] for row in asked}
     paths = run.path(f"rounds/{number}/checkpoint"), next(iter(run.spec.teachers.values())).path
     student, teacher = (AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32).eval() for path in paths)
     total, tokens = 0.0, 0
+    tokenizer = AutoTokenizer.from_pretrained(paths[0])
     for row in rows:
-        ids, first = torch.tensor([row["prompt_ids"] + row["response_ids"]]), len(row["prompt_ids"]) - 1
+        said = tokenizer.encode(row["text"], add_special_tokens=False)
+        said += [tokenizer.eos_token_id] if row["finish_reason"] == "stop" else []
+        ids, first = torch.tensor([prompts[row["prompt"]] + said]), len(prompts[row["prompt"]]) - 1
         with torch.no_grad():
             p_TV, q_TV = (model(ids).logits[0, first:-1].log_softmax(-1) for model in (student, teacher))
         total += float((p_TV.exp() * (p_TV - q_TV)).sum())
-        tokens += len(row["response_ids"])
+        tokens += len(said)
     return round(total / tokens, 4)
 
 
