@@ -47,6 +47,7 @@ test: install
 
 test-full: install
 	$(WEIGHTS)
+	python -m pip install -q --no-deps ray==2.60.0
 	bash infra/chromium.sh
 	$(PYTEST) -m "not gpu"
 

@@ -8,19 +8,17 @@ those from the first stage of round 1 to the end of the last round's evaluation:
 
 import argparse
 import json
-import os
-import platform
 import statistics
 import subprocess
 import sys
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from fire_opd.runtime.ledger import code_version, read_attempts
+from benchmarks.pages import conditions, put
+from fire_opd.runtime.ledger import read_attempts
 from fire_opd.stages import ROUND
 from fire_opd.storage import Run
-from fire_opd.storage.manifest import library_versions
 
 ROOT = Path(__file__).parents[1]
 PAGE, RESULT = ROOT / "docs" / "design.md", Path(__file__).parent / "results" / "ahead.json"
@@ -35,18 +33,14 @@ def main() -> None:
     arguments = parser.parse_args()
     arguments.runs.mkdir(parents=True, exist_ok=True)
     result = {
-        "date": datetime.now(UTC).date().isoformat(),
-        "machine": f"{os.cpu_count()} cores, {platform.machine()}, no GPU",
-        "code": code_version(),
-        "versions": library_versions(),
+        **conditions(),
         "seeds": [
             {"seed": seed, "in_turn": _run(arguments.runs, seed, 0), "ahead": _run(arguments.runs, seed, 1)}
             for seed in arguments.seeds
         ],
     }
     RESULT.write_text(json.dumps(result, indent=1) + "\n")
-    before, _, rest = PAGE.read_text().partition(BEGIN)
-    PAGE.write_text(f"{before}{BEGIN}\n{table(result)}\n{END}{rest.partition(END)[2]}")
+    put(PAGE, BEGIN, END, table(result))
 
 
 def table(result: dict[str, Any]) -> str:

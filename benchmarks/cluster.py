@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.pages import put
 from fire_opd.lineage.schedule import Seconds, schedule, tasks_of
 from fire_opd.runtime.ledger import code_version
 from fire_opd.runtime.simulate import simulate
@@ -89,8 +90,7 @@ def main() -> None:
     }
     result = {"date": datetime.now(UTC).date().isoformat(), "code": code_version(), "assumptions": asdict(given)}
     RESULT.write_text(json.dumps({**result, "rows": rows, "varied": others}, indent=1) + "\n")
-    before, _, rest = PAGE.read_text().partition(BEGIN)
-    PAGE.write_text(f"{before}{BEGIN}\n{table(rows, others)}\n{END}{rest.partition(END)[2]}")
+    put(PAGE, BEGIN, END, table(rows, others))
 
 
 def row(given: Assumptions, teacher: str, gpus: int, way: str, lean: bool) -> dict[str, Any]:

@@ -6,26 +6,23 @@ python -m benchmarks.demo_lm runs/demo-lm-0 …            # docs/demo-lm.md, be
 
 import argparse
 import json
-import os
-import platform
 import re
 import shutil
 import statistics
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from benchmarks.pages import conditions, put
 from fire_opd.records import PROMPT, SAMPLE, read_table
 from fire_opd.report import PICTURE, summarize, write_report
 from fire_opd.report.page.answers import answers, difference
 from fire_opd.report.page.texts import texts_of
-from fire_opd.runtime.ledger import code_version, read_attempts
+from fire_opd.runtime.ledger import read_attempts
 from fire_opd.stages import EVALUATE, Job
 from fire_opd.storage import Run
-from fire_opd.storage.manifest import library_versions
 
 ROOT = Path(__file__).parents[1]
 PAGE, DRAWN = ROOT / "docs" / "demo-lm.md", ROOT / "docs" / "demo-lm.png"
@@ -41,18 +38,14 @@ def main() -> None:
     parser.add_argument("runs", type=Path, nargs="+", help="folders of finished runs, one a seed")
     runs = [Run.open(folder) for folder in parser.parse_args().runs]
     result = {
-        "date": datetime.now(UTC).date().isoformat(),
-        "machine": f"{os.cpu_count()} cores, {platform.machine()}, no GPU",
-        "code": code_version(),
-        "versions": library_versions(),
+        **conditions(),
         "runs": [figures(run) for run in runs],
         "answers": spoken(runs[0]),
     }
     RESULT.write_text(json.dumps(result, indent=1) + "\n")
     write_report(runs[0])
     shutil.copyfile(runs[0].path(PICTURE), DRAWN)
-    before, _, rest = PAGE.read_text().partition(BEGIN)
-    PAGE.write_text(f"{before}{BEGIN}\n{table(result)}\n{END}{rest.partition(END)[2]}")
+    put(PAGE, BEGIN, END, table(result))
 
 
 def figures(run: Run) -> dict[str, Any]:

@@ -11,20 +11,18 @@ import argparse
 import json
 import multiprocessing
 import os
-import platform
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from benchmarks.pages import conditions, put
 from fire_opd.records import BATCH, ROLLOUT, read_table
-from fire_opd.runtime.ledger import code_version, read_attempts
+from fire_opd.runtime.ledger import read_attempts
 from fire_opd.storage import Run
-from fire_opd.storage.manifest import library_versions
 
 ROOT = Path(__file__).parents[1]
 PAGE, RESULT = ROOT / "docs" / "demo-lm.md", Path(__file__).parent / "results" / "lm-loops.json"
@@ -44,15 +42,11 @@ def main() -> None:
         run = Run.open(Path(folder) / "run")
         stages = {stage: _compared(run, rounds, stage, loop) for stage, loop in LOOPS.items()}
     result = {
-        "date": datetime.now(UTC).date().isoformat(),
-        "machine": f"{os.cpu_count()} cores, {platform.machine()}, no GPU",
-        "code": code_version(),
-        "versions": library_versions(),
+        **conditions(),
         "stages": stages,
     }
     RESULT.write_text(json.dumps(result, indent=1) + "\n")
-    before, _, rest = PAGE.read_text().partition(BEGIN)
-    PAGE.write_text(f"{before}{BEGIN}\n{table(result)}\n{END}{rest.partition(END)[2]}")
+    put(PAGE, BEGIN, END, table(result))
 
 
 def table(result: dict[str, Any]) -> str:
@@ -81,13 +75,8 @@ def _compared(run: Run, round: int, stage: str, loop: Callable[..., float]) -> d
         "threads": threads,
         "tokens": sum(len(response) for _, response, _ in rows),
         "ours_seconds": read_attempts(run.path(f"ledger/{round}/{stage}.json"))[-1]["seconds"],
-        "bare_seconds": round_to(bare),
+        "bare_seconds": float(f"{bare:.3f}"),
     }
-
-
-def round_to(seconds: float) -> float:
-    """As the ledger has them."""
-    return round(seconds, 3)
 
 
 def _rows(run: Run, round: int, kept: bool) -> list[Row]:

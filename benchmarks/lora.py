@@ -9,20 +9,17 @@ python -m benchmarks.lora runs/full runs/lora/run --again runs/lora-recomputed/r
 
 import argparse
 import json
-import os
-import platform
 import statistics
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from benchmarks.pages import conditions, put
 from fire_opd.lineage.catalogue import read_manifests
 from fire_opd.lineage.reproduce import compare
 from fire_opd.report import summarize
 from fire_opd.report.page.answers import difference
 from fire_opd.runtime.ledger import read_attempts
 from fire_opd.storage import Run
-from fire_opd.storage.manifest import library_versions
 
 PAGE = Path(__file__).parents[1] / "docs" / "lora.md"
 RESULT = Path(__file__).parent / "results" / "lora.json"
@@ -38,9 +35,7 @@ def main() -> None:
     arguments = parser.parse_args()
     runs = [Run.open(folder) for folder in arguments.runs]
     result = {
-        "date": datetime.now(UTC).date().isoformat(),
-        "machine": f"{os.cpu_count()} cores, {platform.machine()}, no GPU",
-        "versions": library_versions(),
+        **conditions(),
         "runs": [figures(run) for run in runs],
     }
     if arguments.again:
@@ -48,8 +43,7 @@ def main() -> None:
         differing = compare(Run.open(arguments.again), recorded, {})
         result["again"] = {"directories": len(recorded), "differing": differing}
     RESULT.write_text(json.dumps(result, indent=1) + "\n")
-    before, _, rest = PAGE.read_text().partition(BEGIN)
-    PAGE.write_text(f"{before}{BEGIN}\n{table(result)}\n{END}{rest.partition(END)[2]}")
+    put(PAGE, BEGIN, END, table(result))
 
 
 def figures(run: Run) -> dict[str, Any]:

@@ -10,19 +10,16 @@ the head's own error and not that of the layers below it.
 
 import argparse
 import json
-import os
-import platform
 import statistics
 from collections.abc import Iterator
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from benchmarks.pages import conditions, put
 from fire_opd.head import logprob_entropy
-from fire_opd.storage.manifest import library_versions
 
 PAGE = Path(__file__).parents[1] / "docs" / "numerics.md"
 RESULT = Path(__file__).parent / "results" / "numerics.json"
@@ -38,16 +35,13 @@ def main() -> None:
     """Measure each way at each shape, write figures and table."""
     argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
     result = {
-        "date": datetime.now(UTC).date().isoformat(),
-        "machine": f"{os.cpu_count()} cores, {platform.machine()}, no GPU",
-        "versions": library_versions(),
+        **conditions(),
         "seeds": SEEDS,
         "tokens": TOKENS,
         "rows": [row for V, D in SHAPES for dtype in WAYS for row in noise(V, D, dtype)],
     }
     RESULT.write_text(json.dumps(result, indent=1) + "\n")
-    before, _, rest = PAGE.read_text().partition(BEGIN)
-    PAGE.write_text(f"{before}{BEGIN}\n{table(result)}\n{END}{rest.partition(END)[2]}")
+    put(PAGE, BEGIN, END, table(result))
 
 
 def noise(V: int, D: int, dtype: torch.dtype) -> list[dict[str, Any]]:

@@ -15,22 +15,21 @@ that lora.json has, and scaled to the seconds of ten rounds in turn in ahead.jso
 import argparse
 import json
 import os
-import platform
 import shutil
 import statistics
 import subprocess
 import sys
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from benchmarks.pages import conditions, put
 from fire_opd.demo.build import build_demo, demo_assets, demo_spec
 from fire_opd.lineage.forecast import stage_seconds
 from fire_opd.lineage.schedule import by_rows, schedule
-from fire_opd.runtime.ledger import code_version, read_attempts
+from fire_opd.runtime.ledger import read_attempts
 from fire_opd.stages import ROUND
 from fire_opd.storage import Run, state_folder
-from fire_opd.storage.manifest import library_versions
 
 ROOT = Path(__file__).parents[1]
 PAGE, RESULT = ROOT / "docs" / "scale.md", Path(__file__).parent / "results" / "schedule.json"
@@ -55,17 +54,13 @@ def main() -> None:
     arguments.runs.mkdir(parents=True, exist_ok=True)
     runs = {name: _run(arguments.runs, name, arguments.rounds) for name in wanted}
     result = {
-        "date": datetime.now(UTC).date().isoformat(),
-        "machine": f"{os.cpu_count()} cores, {platform.machine()}, no GPU",
-        "code": code_version(),
-        "versions": library_versions(),
+        **conditions(),
         "rounds": arguments.rounds,
         "recorded": recorded(),
         "layouts": [_layout(name, run, runs["in turn"]) for name, run in runs.items()],
     }
     RESULT.write_text(json.dumps(result, indent=1) + "\n")
-    before, _, rest = PAGE.read_text().partition(BEGIN)
-    PAGE.write_text(f"{before}{BEGIN}\n{table(result)}\n{END}{rest.partition(END)[2]}")
+    put(PAGE, BEGIN, END, table(result))
 
 
 def table(result: dict[str, Any]) -> str:

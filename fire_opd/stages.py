@@ -58,11 +58,8 @@ _PROMPT_RULES = tuple(
 _EVALUATION = tuple(
     f"evaluation.{name}" for name in ("grader", "answer_prefix", "k", "temperature", "greedy", "max_tokens", "seed")
 )
-_SINCE = (
-    "rounds.chunk",
-    "served",
-    "written_states",
-)  # in a manifest only where set, so that results from before them stay valid
+# In a manifest only where set, so that results from before them stay valid.
+_SINCE = ("rounds.chunk", "served", "written_states")
 _SAMPLED = ("sampling.max_tokens", "sampling.stop_token_ids", "placement.device")
 
 PREPARE = Stage(

@@ -1,4 +1,4 @@
-"""A private server's database, made once: Prefect's hundred migrations take longer than all else at the start of a run.
+"""A private server's database, made once: to make it is more than half of what the start of a server takes.
 
 The state folder keeps an empty database for each version of Prefect: the first server that has made one leaves it
 there.

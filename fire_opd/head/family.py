@@ -12,9 +12,7 @@ _NOISE = ("drop", "jitter")
 _FLASH, _FLEX = "flash_attention_2", "flex_attention"
 # Families whose packed sequences see one another on a CPU, by layers with a state or attention without positions:
 # as the check at loading finds, and here so that a dry run knows too.
-LEAKING = {
-    *("falcon_h1", "gpt_oss", "granitemoehybrid", "lfm2", "mpt", "opt", "qwen3_5_text", "qwen3_next"),
-}
+LEAKING = ("falcon_h1", "gpt_oss", "granitemoehybrid", "lfm2", "mpt", "opt", "qwen3_5_text", "qwen3_next")
 
 
 def silence(config: PreTrainedConfig) -> None:

@@ -8,14 +8,11 @@ from fire_opd.spec.load import dump_spec, input_parts, load_params, load_spec, m
 from fire_opd.spec.loggers import LoggersSpec
 from fire_opd.spec.method import Divergence, MethodSpec
 from fire_opd.spec.model import (
-    Device,
     EvaluationSpec,
     FilterSpec,
     LossSpec,
     ModelSpec,
-    PlacementSpec,
     PromptsSpec,
-    RolePlacement,
     RoundsSpec,
     RunSpec,
     SamplingSpec,
@@ -26,6 +23,7 @@ from fire_opd.spec.model import (
     TrainSpec,
     WeightsSpec,
 )
+from fire_opd.spec.placement import Device, PlacementSpec, RolePlacement
 from fire_opd.spec.rules import RulesSpec
 from fire_opd.spec.server import ServerSpec
 

@@ -5,7 +5,7 @@ from typing import Any
 from fire_opd.spec.model import RunSpec
 
 FREE = (
-    *("rules.bounds", "scoring.max_mismatch", "loggers"),
+    *("rules.bounds", "scoring.max_mismatch", "loggers", "placement.ray"),
     *("placement.load_deadline", "placement.tick_deadline", "placement.gpu_price_per_hour"),
     *(f"placement.{role}.{field}" for role in ("sampler", "scorer", "trainer") for field in ("mode", "memory")),
     *("placement.sampler.replicas", "placement.scorer.replicas"),

@@ -7,18 +7,16 @@ Contradictions are refused before any engine starts (contradictions.py); what ne
 import datetime
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, NonNegativeInt, model_validator
+from pydantic import Field, model_validator
 
 from fire_opd.spec.adapter import AdapterSpec
-from fire_opd.spec.cluster import RaySpec
 from fire_opd.spec.contradictions import contradictions
 from fire_opd.spec.loggers import LoggersSpec
 from fire_opd.spec.method import MethodSpec, ScoreColumn, fill_by_method
 from fire_opd.spec.part import Part
+from fire_opd.spec.placement import PlacementSpec
 from fire_opd.spec.rules import RulesSpec
-from fire_opd.spec.server import ServerSpec
 
-Device = Literal["cpu", "cuda"]
 Dtype = Literal["float32", "bfloat16"]
 Attention = Literal["auto", "eager", "sdpa", "flash_attention_2", "flex_attention"]
 Scope = Literal["batch", "teacher", "micro_batch"]
@@ -206,47 +204,6 @@ class EvaluationSpec(Part):
     def graded(self) -> bool:
         """Whether answers are right or wrong; without a grader the reverse KL to the teacher is the figure."""
         return self.grader != "none"
-
-
-class RolePlacement(Part):
-    """Where one engine lives, and whether it stays loaded between its stages."""
-
-    devices: list[NonNegativeInt] = Field(
-        default_factory=lambda: [0], min_length=1, description="GPU indices; CPU: one a rank."
-    )
-    memory: float = Field(0.3, gt=0, le=1, description="Share of each GPU's memory (sampler).")
-    mode: Literal["resident", "sleep", "cold"] = Field(
-        "resident",
-        description="Between its stages the engine keeps its memory, moves it to the host (GPU only), or ends.",
-    )
-    replicas: int = Field(
-        1,
-        ge=1,
-        description="Engines (of sampler or scorer) that share a round's chunks, and its `devices` evenly.",
-    )
-    threads: int = Field(1, ge=1, description="CPU threads a process.")
-    hostfile: str | None = Field(None, description="DeepSpeed hostfile for several machines (trainer).")
-
-    def devices_of(self, replica: int) -> list[int]:
-        """The GPUs of one replica; a sampler is split over its own (tensor parallelism)."""
-        each = len(self.devices) // self.replicas
-        return self.devices[replica * each : (replica + 1) * each]
-
-
-class PlacementSpec(Part):
-    """Which devices the three roles use, and which teachers are elsewhere."""
-
-    device: Device = Field("cuda", description="What all three roles compute on.")
-    sampler: RolePlacement = Field(default_factory=RolePlacement)
-    scorer: RolePlacement = Field(default_factory=RolePlacement)
-    trainer: RolePlacement = Field(default_factory=RolePlacement)
-    servers: dict[str, ServerSpec] = Field(
-        default_factory=dict, description="Teachers that are asked over HTTP, by name; the others are loaded here."
-    )
-    ray: RaySpec = Field(default_factory=RaySpec)
-    load_deadline: float = Field(900, gt=0, description="Seconds an engine may take to load.")
-    tick_deadline: float = Field(120, gt=0, description="Seconds without a sign of progress before an engine is dead.")
-    gpu_price_per_hour: float = Field(0.0, ge=0, description="Money a device-hour, for the ledger.")
 
 
 class StorageSpec(Part):

@@ -1,9 +1,58 @@
-"""Placements that cannot be used as they are written, told before anything starts."""
+"""Where the engines of a run live; and placements that cannot be used as they are written, told before a start."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
+
+from pydantic import Field, NonNegativeInt
+
+from fire_opd.spec.cluster import RaySpec
+from fire_opd.spec.part import Part
+from fire_opd.spec.server import ServerSpec
 
 if TYPE_CHECKING:
-    from fire_opd.spec.model import RolePlacement, RunSpec
+    from fire_opd.spec.model import RunSpec
+
+Device = Literal["cpu", "cuda"]
+
+
+class RolePlacement(Part):
+    """Where one engine lives, and whether it stays loaded between its stages."""
+
+    devices: list[NonNegativeInt] = Field(
+        default_factory=lambda: [0], min_length=1, description="GPU indices; CPU: one a rank."
+    )
+    memory: float = Field(0.3, gt=0, le=1, description="Share of each GPU's memory (sampler).")
+    mode: Literal["resident", "sleep", "cold"] = Field(
+        "resident",
+        description="Between its stages the engine keeps its memory, moves it to the host (GPU only), or ends.",
+    )
+    replicas: int = Field(
+        1,
+        ge=1,
+        description="Engines (of sampler or scorer) that share a round's chunks, and its `devices` evenly.",
+    )
+    threads: int = Field(1, ge=1, description="CPU threads a process.")
+    hostfile: str | None = Field(None, description="DeepSpeed hostfile for several machines (trainer).")
+
+    def devices_of(self, replica: int) -> list[int]:
+        """The GPUs of one replica; a sampler is split over its own (tensor parallelism)."""
+        each = len(self.devices) // self.replicas
+        return self.devices[replica * each : (replica + 1) * each]
+
+
+class PlacementSpec(Part):
+    """Which devices the three roles use, and which teachers are elsewhere."""
+
+    device: Device = Field("cuda", description="What all three roles compute on.")
+    sampler: RolePlacement = Field(default_factory=RolePlacement)
+    scorer: RolePlacement = Field(default_factory=RolePlacement)
+    trainer: RolePlacement = Field(default_factory=RolePlacement)
+    servers: dict[str, ServerSpec] = Field(
+        default_factory=dict, description="Teachers that are asked over HTTP, by name; the others are loaded here."
+    )
+    ray: RaySpec = Field(default_factory=RaySpec)
+    load_deadline: float = Field(900, gt=0, description="Seconds an engine may take to load.")
+    tick_deadline: float = Field(120, gt=0, description="Seconds without a sign of progress before an engine is dead.")
+    gpu_price_per_hour: float = Field(0.0, ge=0, description="Money a device-hour, for the ledger.")
 
 
 def unusable(spec: "RunSpec") -> list[str]:
@@ -30,7 +79,7 @@ def unusable(spec: "RunSpec") -> list[str]:
     return found
 
 
-def _devices(role: str, wanted: "RolePlacement") -> str:
+def _devices(role: str, wanted: RolePlacement) -> str:
     """What is wrong with the GPUs of sampler or scorer; empty where nothing is."""
     count, replicas = len(wanted.devices), wanted.replicas
     if count % replicas:
@@ -44,5 +93,5 @@ def _devices(role: str, wanted: "RolePlacement") -> str:
     return ""
 
 
-def _threads_only(wanted: "RolePlacement") -> str:
+def _threads_only(wanted: RolePlacement) -> str:
     return ": on a CPU only the trainer has devices, one a rank; set threads instead" if len(wanted.devices) > 1 else ""

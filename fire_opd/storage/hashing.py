@@ -122,7 +122,8 @@ class HashedFile:
 
 def is_side(path: Path) -> bool:
     """Whether a file is the digest that a `HashedFile` left beside another."""
-    return path.name.startswith(".") and path.name.endswith(_SIDE) and path.with_name(path.name[1:-7]).is_file()
+    file = path.with_name(path.name.removeprefix(".").removesuffix(_SIDE))
+    return _side(file) == path and file.is_file()
 
 
 def _side(path: Path) -> Path:

@@ -28,7 +28,8 @@ def model_digest(model: ModelSpec, cache: Path) -> str:
     hashed = file_entries([file for file, key in keys.items() if key not in known])
     known |= {keys[file]: entry.sha256 for file, entry in hashed.items()}
     digests = {str(file.relative_to(directory)): known[key] for file, key in keys.items()}
-    write_atomically(cache, json.dumps(known, indent=1))
+    if hashed:
+        write_atomically(cache, json.dumps(known, indent=1))
     return hashlib.sha256(json.dumps(digests, sort_keys=True).encode()).hexdigest()
 
 

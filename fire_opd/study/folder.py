@@ -2,7 +2,7 @@
 
 <runs>/<study>/study.yaml                  what is compared: the arms with their fields, seeds
 <runs>/<study>/arms/<run>.json             the figures of a run that is finished
-<runs>/<study>/study.{json,png,md}         figures, picture, verdict of what is finished
+<runs>/<study>/study.{json,png,md,html}    figures, picture, verdict of what is finished
 <runs>/<study>-<arm>-<seed>/               the runs
 """
 
