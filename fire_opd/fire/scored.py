@@ -23,9 +23,7 @@ def scored_round(rollouts: pa.Table, scores: pa.Table, spec: RunSpec) -> Round:
     number = rollouts["round"][0].as_py() if len(rollouts) else 1
     progress = (number - 1) / spec.rounds.count
     asked = spec.score_columns
-    divergence_T, reference_T = (
-        flatten(scores[name])[0] if name in asked else None for name in ("divergences", "reference_logprobs")
-    )
+    divergence_T, reference_T = (flatten(scores[name])[0] if name in asked else None for name in _NUMBERS)
     return Round(
         teacher_T=teacher_T,
         student_T=found["student_logprobs"][0],
