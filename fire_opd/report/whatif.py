@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
+from rich.text import Text
 
 from fire_opd.errors import EmptyRoundError
 from fire_opd.fire.ragged import flatten, spread
@@ -133,13 +134,12 @@ def _same_top(a: NDArray[np.float64], b: NDArray[np.float64]) -> float | None:
 
 
 def what_if_cells(rows: Sequence[dict[str, Any]]) -> list[list[str]]:
-    """Headings, and the cells of a row a method; of one that cannot be compared, its name and why."""
+    """Headings, and the cells of a row a method; those that cannot be compared are left out."""
     cosine = ["cosine"] if any("cosine" in row for row in rows) else []
     domains = sorted({domain for row in rows for domain in row.get("kept_by_domain", {})})
     cells = [["method", "kept", *(f"kept {d}" for d in domains), "agree", "rank", "top tenth", "mass kept", *cosine]]
     for row in rows:
         if "error" in row:
-            cells.append([row["method"], row["error"]])
             continue
         by_domain = [f"{row['kept_by_domain'].get(domain, 0):.0%}" for domain in domains]
         rank, top, *last = (f"{row[name]:.2f}" if row[name] is not None else "–" for name in ("rank", "top", *cosine))
@@ -149,25 +149,30 @@ def what_if_cells(rows: Sequence[dict[str, Any]]) -> list[list[str]]:
 
 
 def what_if_table(rows: Sequence[dict[str, Any]], round: int) -> Table:
-    """The rows for the terminal."""
-    table = Table(title=_TITLE.format(round), box=SIMPLE_HEAD, pad_edge=False)
+    """The rows for the terminal; below them, what cannot be compared and why, which no column is wide enough for."""
+    table = Table(title=_TITLE.format(round), box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     headings, *cells = what_if_cells(rows)
     for heading in headings:
         first = heading == "method"
         table.add_column(heading.replace(" ", "\n", 1), justify="left" if first else "right", no_wrap=first)
     for row in cells:
         table.add_row(*row)
+    if failed := _not_compared(rows):
+        table.caption, table.caption_justify = Text("\n".join(failed)), "left"
     return table
 
 
 def write_what_if(rows: Sequence[dict[str, Any]], round: int, run: Run, file: Path) -> None:
     """The rows as a page for a browser, with their drawing."""
-    compared = [row for row in rows if "error" not in row]
-    failed = [f"{row['method']}: {row['error']}" for row in rows if "error" in row]
+    failed = _not_compared(rows)
     sections = [
-        Section("Figures", figure=what_if_drawing(rows, round), table=what_if_cells(compared)),
+        Section("Figures", figure=what_if_drawing(rows, round), table=what_if_cells(rows)),
         *([Section("Not compared", failed)] if failed else []),
     ]
     write_sheet(
         file, f"{run.name}, {_TITLE.format(round)}", f"compared with {rows[0]['method']}, the run's own", sections
     )
+
+
+def _not_compared(rows: Sequence[dict[str, Any]]) -> list[str]:
+    return [f"{row['method']}: {row['error']}" for row in rows if "error" in row]

@@ -59,6 +59,9 @@ def test_the_command(run: Run) -> None:
     found = CliRunner().invoke(app, [*arguments, "opd,gkd", "--json"])
     assert [row["method"] for row in json.loads(found.stdout)] == ["fire", "opd", "gkd"]
     assert "opd" in CliRunner().invoke(app, [*arguments, "opd"]).stdout
+    narrow = CliRunner().invoke(app, [*arguments, "opd,tip"], env={"COLUMNS": "80"}).stdout
+    assert "tip: needs scores with divergences" in narrow  # in no cell, where it would make all columns narrow
+    assert "…" not in narrow
     wrong = CliRunner().invoke(app, [*arguments, "grpo"])
     assert "there is no grpo" in str(wrong.exception)
 
