@@ -20,7 +20,8 @@ from fire_opd.storage.manifest import library_versions
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "models.md"
 CELLS = Path(__file__).parent / "results" / "families.json"
-COLUMNS = ("score", "train, ZeRO 0", "train, ZeRO 3", "packed", "sample", "hand-over")
+TRAINED = ("train, ZeRO 0", "train, ZeRO 1", "train, ZeRO 2, bf16", "train, ZeRO 3")
+COLUMNS = ("score", *TRAINED, "packed", "sample", "hand-over")
 BEGIN, END = "<!-- the table -->\n", "<!-- written by benchmarks/families.py -->\n"
 
 

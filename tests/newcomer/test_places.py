@@ -15,7 +15,8 @@ def test_everything_is_in_the_clone(clone: Clone) -> None:
     assert [file.name for file in clone.elsewhere.rglob("*")] == ["my-spec.yaml"]
     assert {file.name for file in clone.home.iterdir()} <= {".cache", ".config"}
     own = {
-        f"?? {name}" for name in ("methods.yaml", "my-spec.yaml", "own.yaml", "tickets.jsonl", "whatif.png")
+        f"?? {name}"
+        for name in ("methods.yaml", "my-spec.yaml", "own.yaml", "tickets.jsonl", "whatif.html", "whatif.png")
     }  # what blocks of the pages write
     assert set(git(clone.root, "status", "--porcelain").splitlines()) <= own
     assert git(clone.root, "branch", "--show-current") == git(Path(__file__).parent, "branch", "--show-current")
