@@ -19,16 +19,16 @@ VARIABLE = "FIRE_OPD_FAILPOINT"
 def reach(name: str) -> None:
     """Do here what the environment asks for.
 
-    kill (the default) is SIGKILL of this process; stall gives no sign of progress any more.
+    kill (the default) is SIGKILL of this process; stall gives no sign of progress until the marker is taken away.
 
     Raises:
         OSError: fail (an I/O error) or full (no space left on the device) was asked for.
     """
-    action = _due(name)
+    action, marker = _due(name)
     if action == "kill":
         os.kill(os.getpid(), signal.SIGKILL)
-    while action == "stall":
-        time.sleep(60)
+    while action == "stall" and os.path.exists(marker):
+        time.sleep(0.2)
     if action in ("fail", "full"):
         code = errno.EIO if action == "fail" else errno.ENOSPC
         raise OSError(code, os.strerror(code), f"failpoint {name}")
@@ -36,7 +36,7 @@ def reach(name: str) -> None:
 
 def skipped(name: str) -> bool:
     """Whether the environment asks to leave out the step `name`, once."""
-    return bool(_due(name))
+    return bool(_due(name)[0])
 
 
 def reaching(name: str, call: Callable[[int, int], None]) -> Callable[[int, int], None]:
@@ -51,8 +51,8 @@ def reaching(name: str, call: Callable[[int, int], None]) -> Callable[[int, int]
     return called
 
 
-def _due(name: str) -> str:
-    """The action that is due at this passing of `name`, or nothing."""
+def _due(name: str) -> tuple[str, str]:
+    """The action that is due at this passing of `name`, or nothing; and the marker that counts the passings."""
     for fault in filter(None, os.environ.get(VARIABLE, "").split(",")):
         place, _, marker = fault.partition("=")
         point, _, action = place.partition(":")
@@ -65,5 +65,5 @@ def _due(name: str) -> str:
             finally:
                 os.close(file)
             if passed == int(number or 1):
-                return action or "kill"
-    return ""
+                return action or "kill", marker
+    return "", ""

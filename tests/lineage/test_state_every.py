@@ -1,5 +1,6 @@
 """A recorded run whose trainer state is written every second round: to DVC as it should be, and back from the store."""
 
+import subprocess
 import time
 
 import pytest
@@ -11,12 +12,24 @@ from tests.lineage.conftest import Machine, make_machine
 SPARSE = ("rounds.count=3", "rounds.rollouts=32", "storage.state_every=2")
 
 
+def recorded_until(machine: Machine, command: subprocess.Popen[str], name: str, round: int) -> None:
+    """Wait for the record of a run at work."""
+    while (open_store(machine.store).read_json(f"runs/{name}/record.json") or ({"done": 0}, ""))[0]["done"] < round:
+        assert command.poll() is None
+        time.sleep(0.2)
+
+
 @pytest.fixture(scope="module")
 def sparse(assets: Assets, tmp_path_factory: pytest.TempPathFactory) -> Machine:
-    """With a recorded run of this name; its store is a folder."""
+    """With a recorded run of this name; its store is a folder. The last round waits for the record of those before."""
     folder = tmp_path_factory.mktemp("sparse")
-    made = make_machine(folder / "machine", str(folder / "store"))
-    made.demo(assets, "sparse", *SPARSE)
+    made, mark = make_machine(folder / "machine", str(folder / "store")), folder / "mark"
+    stall = f"rollout.begin@3:stall={mark}"
+    command = made.start(*made.demo_command(assets, "sparse", *SPARSE), FIRE_OPD_FAILPOINT=stall)
+    recorded_until(made, command, "sparse", 2)
+    mark.unlink()
+    output, _ = command.communicate(timeout=580)
+    assert command.returncode == 0, output
     return made
 
 
@@ -54,9 +67,7 @@ def test_it_goes_on_elsewhere_from_the_last_state(
     lost = make_machine(folder / "machine", str(folder / "store"))
     stall = f"rollout.begin@2:stall={folder}/mark"
     command = lost.start(*lost.demo_command(assets, "lost", *SPARSE), FIRE_OPD_FAILPOINT=stall)
-    while (open_store(lost.store).read_json("runs/lost/record.json") or ({"done": 0}, ""))[0]["done"] < 1:
-        assert command.poll() is None
-        time.sleep(0.2)
+    recorded_until(lost, command, "lost", 1)
     command.kill()
     command.communicate()
     other = make_machine(folder / "other", lost.store)
