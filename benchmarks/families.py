@@ -57,14 +57,15 @@ def taken_over(known: dict[str, Any], reports: list[Path]) -> dict[str, Any]:
 
 
 def page(text: str, found: dict[str, Any]) -> str:
-    """The page with its table written anew."""
+    """The page with its table written anew; a column in which nothing was found yet is not shown."""
     before, _, rest = text.partition(BEGIN)
     _, _, after = rest.partition(END)
     versions = ", ".join(f"{name} {version}" for name, version in found["versions"].items())
+    shown = [column for column in COLUMNS if any(column in cell for cell in found["families"].values())]
     lines = [f"{found['date']}, CPU: {versions}.", ""]
-    lines += [f"| family | {' | '.join(COLUMNS)} |", "|---" * (len(COLUMNS) + 1) + "|"]
+    lines += [f"| family | {' | '.join(shown)} |", "|---" * (len(shown) + 1) + "|"]
     for family, columns in found["families"].items():
-        lines.append(f"| {family} | {' | '.join(columns.get(column, '–') for column in COLUMNS)} |")
+        lines.append(f"| {family} | {' | '.join(columns.get(column, '–') for column in shown)} |")
     return f"{before}{BEGIN}\n" + "\n".join(lines) + f"\n\n{END}{after}"
 
 
