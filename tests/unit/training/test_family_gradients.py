@@ -64,7 +64,8 @@ def test_the_gradient_of_a_family(lab: Any, family: dict[str, Any], record_prope
 
 
 def test_packing_of_a_family(lab: Any, family: dict[str, Any], record_property: Property) -> None:
-    (packed,) = lab.run([["new", lab.spec(family["name"], train__packing=True)]])
+    packed, padded = lab.run([["new", lab.spec(family["name"], train__packing=packing)] for packing in (True, False)])
+    assert padded is None
     if family["name"] in LEAKING:
         assert "packed sequences see one another" in packed["message"]
     else:
