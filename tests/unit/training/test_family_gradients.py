@@ -9,18 +9,20 @@ from typing import Any
 import pytest
 import torch
 
+from benchmarks.families import TRAINED
 from fire_opd.head.family import LEAKING
 from tests.families import FAMILIES, save_family
 
 pytestmark = pytest.mark.full
 # Relative norms. Layers with a state and experts round more in fp32 than the floor, in the plain model too.
 FLOOR, NOISE = 5e-6, 3.0
-CASES: dict[str, dict[str, Any]] = {  # by what docs/models.md calls them
-    "train, ZeRO 0": {"train__zero": 0},
-    "train, ZeRO 1": {"train__zero": 1, "train__gradient_checkpointing": True, "train__packing": True},
-    "train, ZeRO 2, bf16": {"train__zero": 2, "student__dtype": "bfloat16"},
-    "train, ZeRO 3": {"train__zero": 3},
-}
+FORMS: tuple[dict[str, Any], ...] = (
+    {"train__zero": 0},
+    {"train__zero": 1, "train__gradient_checkpointing": True, "train__packing": True},  # packed where that is exact
+    {"train__zero": 2, "student__dtype": "bfloat16"},
+    {"train__zero": 3},
+)
+CASES = dict(zip(TRAINED, FORMS, strict=True))
 Property = Callable[[str, object], None]
 
 
