@@ -1,7 +1,7 @@
 """The table of docs/models.md: what each family of models does here, cell by cell, as the tests found it.
 
     pytest tests/unit/training/test_family_gradients.py tests/unit/rollouts/test_family_sampling.py \
-        tests/unit/scores/test_score_families.py --junitxml=report.xml      # some 25 minutes on two cores
+        tests/unit/scores/test_score_families.py --junitxml=report.xml     # an hour or more on two cores
     python -m benchmarks.families report.xml…                          # takes the cells over, and writes the table
     python -m benchmarks.families                                      # writes the table from the cells that are there
 
