@@ -15,6 +15,7 @@ from uuid import UUID
 from rich.console import Console
 
 from fire_opd.errors import STOPPED, FireOpdError, print_error
+from fire_opd.lineage.finished import is_finished
 from fire_opd.report import print_report
 from fire_opd.runtime.signals import catch_stop
 from fire_opd.storage import Run
@@ -52,6 +53,10 @@ def main(folder: Path) -> int:
     try:
         job = Study.open(folder) if is_study(folder) else Run.open(folder)
         held.enter_context(job.held())
+        if isinstance(job, Run) and is_finished(job):
+            _say(f"run {job.name} is finished and recorded: nothing to do")
+            print_report(job)
+            return 0
         address = prefect_api(job.folder, _say).removesuffix("/api")
         login = f" (log in with the line in {password_file(private_home(job.folder))})" if is_private() else ""
         _say(f"Prefect: {address}{login}")

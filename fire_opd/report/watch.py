@@ -90,7 +90,7 @@ def sparkline(values: list[float]) -> str:
     return "".join(_BARS[round((value - low) / span * (len(_BARS) - 1))] for value in values)
 
 
-def _jobs(run: Run, number: int) -> Iterator[Job]:
+def jobs_of(run: Run, number: int) -> Iterator[Job]:
     """What is done in a round; before the first one, for round 0, also what every run begins with."""
     for stage in START if number == 0 else ROUND[:-1]:
         for teacher in run.spec.teachers if stage is BASELINE else ("",):
@@ -102,7 +102,7 @@ def _jobs(run: Run, number: int) -> Iterator[Job]:
 def _stages(run: Run, number: int, since: float) -> Iterator[str]:
     """Each stage of a round: ✓ and its seconds, … and since when, or its name alone while it waits."""
     reached = False
-    for job in _jobs(run, number):
+    for job in jobs_of(run, number):
         attempts = read_attempts(run.path(f"ledger/{number}/{job.label}.json"))
         if all((job.directory(output.directory) / MANIFEST).is_file() for output in job.stage.outputs[-1:]):
             yield f"✓ {job.label} {sum(attempt['seconds'] for attempt in attempts):.1f} s"
