@@ -152,7 +152,7 @@ def run(*command: str, where: str = str(CLONE)) -> str:
 
 def wait_for_stage(process: "subprocess.Popen[bytes]", folder: Path, stage: str) -> None:
     """Return when a stage of a round has begun: the one before it is complete."""
-    until = time.monotonic() + 600
+    until = time.monotonic() + 1800
     before = STAGES[STAGES.index(stage) - 1] if stage != STAGES[0] else None
     awaited = folder / before if before else folder
     while not awaited.exists():

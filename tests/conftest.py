@@ -133,7 +133,7 @@ def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
             patch.setenv(name, value)
         s3fs.S3FileSystem.clear_instance_cache()
         files = s3fs.S3FileSystem()
-        until = time.monotonic() + 60
+        until = time.monotonic() + 180
         while True:
             try:
                 files.mkdir("bucket")
@@ -207,7 +207,7 @@ def drive(folder: Path, api: str, **env: str) -> subprocess.CompletedProcess[str
         env={**os.environ, "FIRE_OPD_STATE": str(folder.parent / "state"), "PREFECT_API_URL": api, **env},
         capture_output=True,
         text=True,
-        timeout=580,
+        timeout=1740,
         check=False,
     )
 

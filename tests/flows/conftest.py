@@ -58,7 +58,7 @@ class System:
         runs = self.post("/flow_runs/filter", flows={"name": {"any_": [flow]}})
         return [run for run in runs if run["state_name"] != "Scheduled"]
 
-    def finish(self, flow_run: str, seconds: float = 240) -> dict[str, Any]:
+    def finish(self, flow_run: str, seconds: float = 720) -> dict[str, Any]:
         """Wait for the end of a flow run."""
         return wait_for(lambda: (r := self.flow_run(flow_run))["state_type"] in TERMINAL and r, seconds)
 
@@ -101,7 +101,7 @@ class System:
         return answer.json() if answer.content else None
 
 
-def wait_for(found: Callable[[], Any], seconds: float = 120) -> Any:
+def wait_for(found: Callable[[], Any], seconds: float = 360) -> Any:
     """What `found` returns once it is true."""
     until = time.monotonic() + seconds
     while not (value := found()):
@@ -116,7 +116,7 @@ def system(assets: Assets, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     started = serve(assets.state, tmp_path_factory.mktemp("home"), free_port())
     yield started
     started.process.send_signal(signal.SIGINT)
-    assert started.process.wait(90) == 130
+    assert started.process.wait(270) == 130
     assert not project_processes(assets.state)
 
 

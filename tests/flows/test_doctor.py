@@ -106,7 +106,7 @@ def test_the_scheduled_flow_fails_when_something_needs_a_person(server: str, mon
 def test_the_command_says_whether_the_server_answers(server: str, reachable: bool, state: str) -> None:
     env = {**os.environ, "PREFECT_API_URL": server if reachable else "http://127.0.0.1:9/api"}
     command = [sys.executable, "-m", "fire_opd.cli", "doctor", "--json"]
-    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=360, check=False)
     outcomes = json.loads(done.stdout)
     assert [outcome["state"] for outcome in outcomes if outcome["check"] == "server"] == [state], done.stderr
     assert done.returncode == (0 if all(outcome["state"] == "well" for outcome in outcomes) else 1)

@@ -33,7 +33,7 @@ def stable(item: Any) -> Any:
 def register(system: System) -> None:
     code = "from infra.environment import prepare; prepare(); from infra.register import register; register()"
     subprocess.run(
-        [sys.executable, "-c", code], env=system.env, check=True, timeout=120, capture_output=True, text=True
+        [sys.executable, "-c", code], env=system.env, check=True, timeout=360, capture_output=True, text=True
     )
 
 
@@ -58,7 +58,7 @@ def test_only_our_flows_are_shown_as_crashed(system: System) -> None:
     )
     env = {**system.env, "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "180"}
     done = subprocess.run(
-        [sys.executable, "-c", code], env=env, check=True, timeout=120, capture_output=True, text=True
+        [sys.executable, "-c", code], env=env, check=True, timeout=360, capture_output=True, text=True
     )
     assert heartbeat["trigger"]["within"] >= 10 * int(done.stdout)
 
@@ -101,7 +101,7 @@ def test_a_schedule_is_made_as_the_guide_says(system: System, code: Code) -> Non
     words = shlex.split(code.text)
     deployment, cron = words[4].split("/")[0], words[words.index("--cron") + 1]
     before = [schedule["id"] for schedule in system.deployment(deployment)["schedules"]]
-    subprocess.run([sys.executable, "-m", *words], env=system.env, check=True, timeout=120)
+    subprocess.run([sys.executable, "-m", *words], env=system.env, check=True, timeout=360)
     made = system.deployment(deployment)
     [schedule] = [schedule for schedule in made["schedules"] if schedule["id"] not in before]
     system.delete(f"/deployments/{made['id']}/schedules/{schedule['id']}")

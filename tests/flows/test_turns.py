@@ -26,7 +26,7 @@ def test_two_runs_share_the_machine_while_the_server_restarts(system: System, as
     more = ["rounds.count=2", "train.total_updates=4"]
     runs = [system.start("distill", spec={"spec_file": str(small_spec), "more": more}, run=name) for name in names]
     folders = [system.root / "runs" / name for name in names]
-    wait_for(lambda: any((folder / "rounds/1/rollouts/manifest.json").is_file() for folder in folders), 300)
+    wait_for(lambda: any((folder / "rounds/1/rollouts/manifest.json").is_file() for folder in folders), 900)
     server = next(
         p
         for p in psutil.process_iter(["cmdline", "environ"])

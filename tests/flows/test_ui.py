@@ -35,7 +35,7 @@ def test_an_address_that_cannot_be_served(tmp_path: Path, name: str, value: str,
     with socket.create_server(("127.0.0.1", 0)) as other:
         env = environment(tmp_path, tmp_path, free_port())
         env[f"PREFECT_SERVER_API_{name}"] = value or str(other.getsockname()[1])
-        done = subprocess.run([sys.executable, "-m", "infra.ui"], env=env, capture_output=True, text=True, timeout=60)
+        done = subprocess.run([sys.executable, "-m", "infra.ui"], env=env, capture_output=True, text=True, timeout=180)
     assert done.returncode == 1
     assert done.stderr.startswith("RunError: PREFECT_SERVER_API_HOST=")
     assert found in done.stderr
@@ -57,7 +57,7 @@ def test_flow_runs_do_not_stay_running(assets: Assets, small_spec: Path, tmp_pat
     assert any(f"user admin, password {secret}, kept in {state}" in line for line in first.said)
     stopped = start("stopped", first)
     first.process.send_signal(signal.SIGHUP)  # the terminal is closed
-    assert first.process.wait(90) == 130
+    assert first.process.wait(270) == 130
     assert not project_processes(state)
     second = serve(state, tmp_path, port)
     assert secret not in "".join(second.said)  # it was shown once
@@ -72,5 +72,5 @@ def test_flow_runs_do_not_stay_running(assets: Assets, small_spec: Path, tmp_pat
     assert third.finish(killed)["state_type"] == "COMPLETED"
     assert secret not in "".join(part for process in psutil.process_iter() for part in command_line(process))
     third.process.terminate()
-    assert third.process.wait(90) == 130
+    assert third.process.wait(270) == 130
     assert not project_processes(state)

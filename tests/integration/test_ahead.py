@@ -92,13 +92,13 @@ def test_stopped_where_two_stages_are_at_work(
         VARIABLE: f"train.begin:stall={marker}",
     }
     command = subprocess.Popen([sys.executable, "-m", "flows.main", str(run.folder)], env=env, stderr=subprocess.PIPE)
-    until = time.monotonic() + 300
+    until = time.monotonic() + 900
     while not (marker.exists() and run.path("rounds/0/evaluation/manifest.json").exists()):  # next is rollout 2
         assert time.monotonic() < until
         assert command.poll() is None
         time.sleep(0.05)
     command.send_signal(how)
-    command.communicate(timeout=60)
+    command.communicate(timeout=180)
     until = time.monotonic() + 30
     while left := project_processes(run.folder):
         assert time.monotonic() < until, [process.cmdline() for process in left]

@@ -31,7 +31,7 @@ from tests.faults.schedule import assert_nothing_left
 
 if find_spec("ray") is None:  # not imported here: it would read its variables now
     pytest.skip("Ray is an extra: pip install -e '.[ray]'", allow_module_level=True)
-pytestmark = [pytest.mark.full, pytest.mark.timeout(1200)]
+pytestmark = [pytest.mark.full, pytest.mark.timeout(2700)]
 
 # One round, its chunks shared by engines, two ranks.
 ROUND = (
@@ -111,7 +111,7 @@ class Nodes:
         head = ("--include-dashboard=false",) if "--head" in options else ()
         own = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": self.token, "RAY_worker_niceness": "0", **variables}
         command = [*within, sys.executable, "-c", code, "start", *options, *limits, *head]
-        subprocess.run(command, env={**os.environ, **own}, check=True, timeout=120, stdout=subprocess.DEVNULL)
+        subprocess.run(command, env={**os.environ, **own}, check=True, timeout=360, stdout=subprocess.DEVNULL)
 
 
 @contextlib.contextmanager
@@ -160,7 +160,7 @@ class Command:
 
     def end(self) -> tuple[int, str]:
         """Wait for it; returns its status and what it said."""
-        said, _ = self.process.communicate(timeout=900)
+        said, _ = self.process.communicate(timeout=2700)
         return self.process.returncode, said
 
     def check(self) -> None:
@@ -170,7 +170,7 @@ class Command:
 
     def wait_for(self, pattern: str) -> None:
         """Wait until there is such a file in the run."""
-        until = time.monotonic() + 600
+        until = time.monotonic() + 1800
         while not list(self.run.folder.glob(pattern)):
             assert time.monotonic() < until, f"no {pattern}"
             assert self.process.poll() is None, self.end()[1]

@@ -42,17 +42,17 @@ def test_a_study_goes_on_where_it_was_stopped(
 ) -> None:
     folder, runs = tmp_path / "runs/pair", tmp_path / "runs"
     first = subprocess.Popen(command(tmp_path), env=env, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
-    until = time.monotonic() + 240
+    until = time.monotonic() + 720
     while not (folder / "arms/pair-opd-0.json").is_file():
         assert first.poll() is None, first.communicate()[1]
         assert time.monotonic() < until
         time.sleep(0.1)
     first.send_signal(signal.SIGTERM)
-    first.communicate(timeout=90)
+    first.communicate(timeout=270)
     assert first.returncode == 130
     ledger = {file: file.read_bytes() for file in sorted((runs / "pair-opd-0/ledger").rglob("*.json"))}
 
-    again = subprocess.run(command(tmp_path), env=env, capture_output=True, text=True, timeout=400, check=False)
+    again = subprocess.run(command(tmp_path), env=env, capture_output=True, text=True, timeout=1200, check=False)
     assert again.returncode == 0, again.stderr
     assert {file: file.read_bytes() for file in ledger} == ledger
     assert "distill pair-opd-0" not in again.stderr
@@ -73,11 +73,11 @@ def test_a_study_goes_on_where_it_was_stopped(
     assert "No winner: " in page
     assert "No winner: " in (folder / "study.html").read_text()
 
-    done = subprocess.run(command(tmp_path), env=env, capture_output=True, text=True, timeout=200, check=False)
+    done = subprocess.run(command(tmp_path), env=env, capture_output=True, text=True, timeout=600, check=False)
     assert done.returncode == 0, done.stderr
     assert "distill" not in done.stderr
     refused = subprocess.run(
-        command(tmp_path, "-S", "train.lr=1e-3"), env=env, capture_output=True, text=True, timeout=200, check=False
+        command(tmp_path, "-S", "train.lr=1e-3"), env=env, capture_output=True, text=True, timeout=600, check=False
     )
     assert refused.returncode == 1
     assert "train.lr: the run has" in refused.stderr

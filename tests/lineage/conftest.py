@@ -59,7 +59,7 @@ class Machine:
     def fire_opd(self, *arguments: str, status: int = 0, **env: str) -> str:
         """What `fire-opd …` prints."""
         process = self.start(*arguments, **env)
-        output, _ = process.communicate(timeout=580)
+        output, _ = process.communicate(timeout=1740)
         assert process.returncode == status, output
         return output
 
@@ -140,7 +140,7 @@ class Proxy:
                     proxy.fail -= 1
                     self.answer(503, {}, b"<Error><Code>SlowDown</Code></Error>")
                     return
-                connection = http.client.HTTPConnection(host, int(port), timeout=60)
+                connection = http.client.HTTPConnection(host, int(port), timeout=180)
                 connection.request(self.command, self.path, body, dict(self.headers))
                 found = connection.getresponse()
                 self.answer(found.status, dict(found.getheaders()), found.read())

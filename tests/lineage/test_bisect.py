@@ -50,7 +50,7 @@ def test_runs_that_made_the_same_are_told_so(machine: Machine, first: str) -> No
 
 
 @pytest.mark.full
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(2700)
 def test_a_trainer_state_that_was_given_up_is_made_again(machine: Machine, first: str, assets: Assets) -> None:
     edited(machine, assets, "slower", "fire_opd/training/round.py", "lr = learning_rate(", "lr = 0.5 * learning_rate(")
     found = bisected(machine, first, "slower")

@@ -87,7 +87,7 @@ def test_a_slow_store_that_stumbles_and_a_recorder_killed_in_mid_push(
         if cache.is_file():  # committed: the push has begun
             time.sleep(0.3)
             killed = kill_recorder("killed")
-    output, _ = process.communicate(timeout=400)
+    output, _ = process.communicate(timeout=1200)
     assert process.returncode == 0, output
     assert killed
     assert "are not recorded yet: engine recorder ended" in output
@@ -95,7 +95,7 @@ def test_a_slow_store_that_stumbles_and_a_recorder_killed_in_mid_push(
 
 
 @pytest.mark.full
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(2700)
 def test_a_store_that_dies_loses_nothing(machine: Machine, first: str, assets: Assets, proxy: Proxy) -> None:
     dying = Machine(machine.root, machine.store, {"AWS_ENDPOINT_URL": proxy.url})
     process = dying.start(*dying.demo_command(assets, "orphan", "filter.percentile=50"))
@@ -103,7 +103,7 @@ def test_a_store_that_dies_loses_nothing(machine: Machine, first: str, assets: A
         assert process.poll() is None
         time.sleep(0.2)
     proxy.close()
-    output, _ = process.communicate(timeout=500)
+    output, _ = process.communicate(timeout=1500)
     assert process.returncode == 3, output
     assert "StoreUnreachable" in output
     assert (dying.root / "runs/orphan/run/rounds/2/evaluation/manifest.json").is_file()
@@ -164,7 +164,7 @@ POINTS = [
 COLD = [f"placement.{role}.mode=cold" for role in ("sampler", "scorer", "trainer")]  # none is loaded in vain
 
 
-@pytest.mark.timeout(1800)
+@pytest.mark.timeout(3600)
 @pytest.mark.parametrize(
     "faults",
     [
@@ -190,7 +190,7 @@ def test_recording_endures(
 
     def command(env: dict[str, str]) -> tuple[int, str]:
         process = machine.start(*machine.demo_command(assets, name, *COLD), PREFECT_API_URL=prefect_api, **env)
-        output, _ = process.communicate(timeout=580)
+        output, _ = process.communicate(timeout=1740)
         return process.returncode, output
 
     endure(faults, command, tmp_path / "markers")

@@ -28,7 +28,7 @@ def sparse(assets: Assets, tmp_path_factory: pytest.TempPathFactory) -> Machine:
     command = made.start(*made.demo_command(assets, "sparse", *SPARSE), FIRE_OPD_FAILPOINT=stall)
     recorded_until(made, command, "sparse", 2)
     mark.unlink()
-    output, _ = command.communicate(timeout=580)
+    output, _ = command.communicate(timeout=1740)
     assert command.returncode == 0, output
     return made
 
@@ -51,14 +51,14 @@ def test_rounds_without_a_state_are_taken_from_the_record(sparse: Machine, asset
 
 
 @pytest.mark.full
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(2700)
 def test_it_is_computed_again_byte_for_byte(sparse: Machine) -> None:
     """By `dvc repro`: each stage cold, so that round 2 trains round 1 again."""
     assert "all digests are equal" in sparse.fire_opd("reproduce", "sparse", "--recompute")
 
 
 @pytest.mark.full
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(2700)
 def test_it_goes_on_elsewhere_from_the_last_state(
     sparse: Machine, assets: Assets, tmp_path_factory: pytest.TempPathFactory
 ) -> None:

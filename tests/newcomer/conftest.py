@@ -48,7 +48,7 @@ def said(command: list[str], where: Path, env: dict[str, str], status: int = 0) 
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        timeout=580,
+        timeout=1740,
         check=False,
     )
     assert done.returncode == status, done.stdout

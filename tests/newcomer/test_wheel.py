@@ -34,7 +34,7 @@ def installed(nothing_set: dict[str, str], tmp_path_factory: pytest.TempPathFact
     build = ("wheel", "--no-build-isolation", "--wheel-dir", base, base / "clone")
     install = ("install", "--no-index", "--find-links", base, "--target", base / "site", "fire-opd")
     for command in (build, install):
-        subprocess.run([*PIP, *map(str, command), "--no-deps"], check=True, timeout=300)
+        subprocess.run([*PIP, *map(str, command), "--no-deps"], check=True, timeout=900)
     for name in ("home", "work"):
         (base / name).mkdir()
     [wheel] = base.glob("*.whl")

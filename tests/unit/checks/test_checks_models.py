@@ -117,7 +117,7 @@ def test_a_file_that_may_not_be_read(model: Path, spec_with: SpecWith, tmp_path:
     rights = "-dac_override,-dac_read_search"
     less = ["setpriv", f"--bounding-set={rights}", f"--inh-caps={rights}"] if os.geteuid() == 0 else []
     command = [*less, sys.executable, "-m", "fire_opd.cli", "run", str(tmp_path / "spec.yaml"), "--dry-run"]
-    result = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+    result = subprocess.run(command, capture_output=True, text=True, check=False, timeout=360)
     assert result.returncode == 2
     assert "model.safetensors: may not be read by this user" in result.stderr
 

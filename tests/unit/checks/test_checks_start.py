@@ -24,7 +24,7 @@ SpecWith = Callable[..., RunSpec]
 def fire_opd(*arguments: str | Path, **environment: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "fire_opd.cli", *map(str, arguments)]
     return subprocess.run(
-        command, capture_output=True, text=True, env={**os.environ, **environment}, check=False, timeout=120
+        command, capture_output=True, text=True, env={**os.environ, **environment}, check=False, timeout=360
     )
 
 

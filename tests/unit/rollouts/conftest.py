@@ -34,7 +34,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
 @contextlib.contextmanager
 def _engines() -> Iterator[Callable[..., object]]:
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
-        yield lambda function, *args, **kwargs: pool.submit(partial(function, *args, **kwargs)).result(timeout=120)
+        yield lambda function, *args, **kwargs: pool.submit(partial(function, *args, **kwargs)).result(timeout=360)
         with contextlib.suppress(BrokenProcessPool):  # several engines end slowly; how one ends has its own test
             pool.submit(os._exit, 0).result(timeout=10)
 

@@ -203,7 +203,7 @@ def test_a_closed_engine_lets_its_process_end_quietly(models):
         cwd=Path(__file__).parent,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=360,
     )
     assert (done.returncode, done.stdout.split()[-2:]) == (0, ["0", "left"]), done.stderr
     assert "Traceback" not in done.stderr

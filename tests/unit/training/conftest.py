@@ -223,7 +223,7 @@ class Lab:
         log = directory / "log"
         with log.open("w") as output:
             done = subprocess.run(
-                [*command, str(WORKER), str(source), str(results)], env=env, stdout=output, stderr=output, timeout=280
+                [*command, str(WORKER), str(source), str(results)], env=env, stdout=output, stderr=output, timeout=840
             )
         assert done.returncode == 0, log.read_text()[-8000:]
         found: list[Any] = json.loads(results.read_text())
