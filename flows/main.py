@@ -17,6 +17,7 @@ from rich.console import Console
 from fire_opd.errors import STOPPED, FireOpdError, print_error
 from fire_opd.lineage.finished import is_finished
 from fire_opd.report import print_report
+from fire_opd.runtime.imports import quick_imports
 from fire_opd.runtime.signals import catch_stop
 from fire_opd.storage import Run
 from fire_opd.study import PAGE, Study, is_study
@@ -77,11 +78,12 @@ def main(folder: Path) -> int:
 
 def _drive(job: Run | Study, begun: Any) -> None:
     """Run the flow and print what came of it. Prefect is imported only now: it reads its environment when it is."""
-    from prefect import tags
+    with quick_imports():
+        from prefect import tags
 
-    from flows.distill import distill
-    from flows.study import study
-    from flows.terminal import at_work
+        from flows.distill import distill
+        from flows.study import study
+        from flows.terminal import at_work
 
     quiet_console()
     if isinstance(job, Study):

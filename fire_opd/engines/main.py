@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from fire_opd.engines.execute import Engine, execute
+from fire_opd.runtime.imports import quick_imports
 from fire_opd.runtime.process import ParentConnection, leave
 from fire_opd.stages import STAGES, Job
 from fire_opd.storage import Run
@@ -53,23 +54,28 @@ def main() -> None:
 def _load(run: Run, role: str, teacher: str, store_port: int) -> Engine:
     """Import and build the engine of a role; the imports are heavy, and exclude one another (vLLM, DeepSpeed)."""
     if role == "local":
-        from fire_opd.engines.local import Local
+        with quick_imports():
+            from fire_opd.engines.local import Local
 
         return Local()
     if role == "preparer":
-        from fire_opd.engines.preparer import Preparer
+        with quick_imports():
+            from fire_opd.engines.preparer import Preparer
 
         return Preparer(run)
     if role == "sampler":
-        from fire_opd.engines.sampler import SamplerEngine
+        with quick_imports():
+            from fire_opd.engines.sampler import SamplerEngine
 
         return SamplerEngine(run, teacher)
     if role == "scorer":
-        from fire_opd.engines.scorer import ScorerEngine
+        with quick_imports():
+            from fire_opd.engines.scorer import ScorerEngine
 
         return ScorerEngine(run)
-    from fire_opd.engines.ranks import Leader, meeting_point
-    from fire_opd.engines.trainer import TrainerEngine
+    with quick_imports():
+        from fire_opd.engines.ranks import Leader, meeting_point
+        from fire_opd.engines.trainer import TrainerEngine
 
     world_size = int(os.environ["WORLD_SIZE"])
     store = meeting_point(store_port, 0, world_size) if world_size > 1 else None
@@ -77,8 +83,9 @@ def _load(run: Run, role: str, teacher: str, store_port: int) -> Engine:
 
 
 def _follow(run: Run, store_port: int, rank: int) -> None:
-    from fire_opd.engines.ranks import follow, meeting_point
-    from fire_opd.engines.trainer import TrainerEngine
+    with quick_imports():
+        from fire_opd.engines.ranks import follow, meeting_point
+        from fire_opd.engines.trainer import TrainerEngine
 
     store = meeting_point(store_port, rank, int(os.environ["WORLD_SIZE"]))
     follow(TrainerEngine(run), run, store)

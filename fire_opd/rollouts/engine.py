@@ -18,6 +18,7 @@ from fire_opd.models import load_tokenizer, response_text
 from fire_opd.rollouts.settings import adapter_settings, device_settings, set_environment
 from fire_opd.rollouts.worker import same_tensors
 from fire_opd.runtime import failpoints
+from fire_opd.runtime.imports import quick_imports
 from fire_opd.runtime.tick import Tick, no_tick
 from fire_opd.spec import Device, ModelSpec
 
@@ -63,7 +64,8 @@ class Sampler:
         self._max_model_len = max_model_len
         self._noise_floor = noise_floor(model.dtype)
         set_environment(device, threads)
-        from vllm import LLM
+        with quick_imports():
+            from vllm import LLM
 
         self._asleep = False
         self._takes_adapters, self._adapters, self._adapter = lora is not None, 0, None

@@ -20,6 +20,7 @@ from transformers.utils.logging import disable_progress_bar
 from fire_opd.errors import ArtifactError, NotFiniteError
 from fire_opd.head import Policy, TokenBatch, add_adapter, check_policy, load_model
 from fire_opd.models import shared_vocab
+from fire_opd.runtime.imports import quick_imports
 from fire_opd.runtime.seeds import derive_seed
 from fire_opd.spec import Device, RunSpec
 from fire_opd.storage.hashing import HashedFile
@@ -272,7 +273,8 @@ def _start_deepspeed(device: Device) -> Any:
     os.environ.setdefault("DS_ACCELERATOR", device)
     # Of two ninjas each takes the other's build for stale, and rebuilds DeepSpeed's extension: use this environment's.
     os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
-    import deepspeed
+    with quick_imports():
+        import deepspeed
 
     logging.getLogger("DeepSpeed").setLevel(logging.ERROR)
     disable_progress_bar()
