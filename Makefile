@@ -9,6 +9,8 @@ export DVC_NO_ANALYTICS := 1
 
 # Two folders of tests at a time (tests/conftest.py); WORKERS=0 runs one test after the other.
 WORKERS ?= 2
+# Which of the tests that take minutes: 0/1 is all of them; 2/5 the third fifth, as one push of five has it in CI.
+LONG ?= 0/1
 PYTEST := python -m pytest -n $(WORKERS) --no-loadscope-reorder
 
 # Of the extra `lm`: with its requirements pip would bring back vLLM's torchvision, a CUDA build (infra/install.sh).
@@ -43,7 +45,7 @@ runner: install
 
 test: install
 	bash infra/chromium.sh
-	$(PYTEST) -m "not full and not gpu"
+	$(PYTEST) --long $(LONG) -m "not full and not gpu"
 
 test-full: install
 	$(WEIGHTS)

@@ -21,7 +21,7 @@ venv=$(pwd -P)/.venv
 if ! "$venv/bin/python" -m pip --version >/dev/null 2>&1 || ! grep -qF "$venv" "$venv/bin/activate"; then
     "$python" -m venv --clear "$venv"
 fi
-echo "installing into .venv: 5 GB, about 5 minutes; interrupted, the same command goes on"
+echo "installing into .venv: 5 GB, 2 to 5 minutes; interrupted, the same command goes on"
 pip() { .venv/bin/python -m pip --disable-pip-version-check -q "$@"; }
 
 if [ "$extra" = cpu ]; then

@@ -69,6 +69,21 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByFolder:
     return ByFolder(config, log)
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """`--long 2/5`: of the tests that take minutes only the third fifth."""
+    parser.addoption("--long", default="0/1", metavar="PART/PARTS", help="which share of the tests marked long")
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """After `-m`: deal out the long tests, one by one, and keep a share of them."""
+    part, parts = map(int, config.getoption("--long").split("/"))
+    long = [item for item in items if item.get_closest_marker("long")]
+    left_out = [item for number, item in enumerate(long) if number % parts != part]
+    config.hook.pytest_deselected(items=left_out)
+    items[:] = [item for item in items if item not in set(left_out)]
+
+
 @pytest.fixture(autouse=True)
 def own_places() -> Iterator[None]:
     """A command that a test calls in this process settles its places in the environment: not for the next test."""

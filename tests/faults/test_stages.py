@@ -54,6 +54,7 @@ def whole(action: str, point: str) -> list[str]:
 ALL = [whole(action, point) for action in ACTIONS for point in POINTS]
 
 
+@pytest.mark.long
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize(
     "faults",

@@ -25,6 +25,7 @@ def test_a_cancelled_run_leaves_no_process_and_no_lease(system: System, small_sp
     assert all(limit["active_slots"] == 0 for limit in system.post("/v2/concurrency_limits/filter"))
 
 
+@pytest.mark.long
 def test_a_run_of_the_command_line_is_cancelled_on_the_page(system: System, assets: Assets, tmp_path: Path) -> None:
     run = Run.create(tmp_path / "run", assets.spec())
     env = {**os.environ, **system.env}
@@ -38,6 +39,7 @@ def test_a_run_of_the_command_line_is_cancelled_on_the_page(system: System, asse
     assert not list((system.root / "leases").glob("*.json"))
 
 
+@pytest.mark.long
 def test_a_killed_flow_is_shown_as_crashed_frees_its_lease_and_goes_on(system: System, small_spec: Path) -> None:
     killed = system.start("distill", spec={"spec_file": str(small_spec)}, run="killed")
     folder = system.root / "runs" / "killed"

@@ -2,9 +2,12 @@
 
 from pathlib import Path
 
+import pytest
+
 from tests.flows.conftest import System
 
 
+@pytest.mark.long
 def test_an_arm_that_cannot_be_run_is_named_as_the_state(system: System, small_spec: Path, tmp_path: Path) -> None:
     file = tmp_path / "filters.yaml"
     file.write_text(f"{{base: {small_spec}, seeds: [0], arms: {{strict: {{filter.percentile: 101}}}}}}")

@@ -4,6 +4,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import psutil
+import pytest
 
 from fire_opd.report import summarize
 from fire_opd.runtime.ledger import read_attempts
@@ -21,6 +22,7 @@ def used(folder: Path) -> list[tuple[str, str]]:
     return sorted((a["started"], a["ended"]) for a in attempts)
 
 
+@pytest.mark.long
 def test_two_runs_share_the_machine_while_the_server_restarts(system: System, assets: Assets, small_spec: Path) -> None:
     names = ("left", "right")
     more = ["rounds.count=2", "train.total_updates=4"]

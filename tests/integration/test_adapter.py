@@ -51,6 +51,7 @@ def test_scorer_sampler_and_trainer_agree(finished: Run) -> None:
         assert trained.metrics["first_ratio_error_max"] < 1e-5
 
 
+@pytest.mark.long
 def test_killed_anywhere_it_ends_the_same(finished: Run, prefect_api: str, tmp_path: Path) -> None:
     run = begin(tmp_path / "again", finished)
     faults = ("init.renamed", "train.tick@3", "train.renamed@3", "evaluate.done@2")

@@ -79,6 +79,7 @@ def test_overlapped_rounds_have_the_bytes_of_serial_ones(
         assert_as_simulated(held)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
 def test_stopped_where_two_stages_are_at_work(
     assets: Assets, undisturbed: Run, serial: Run, prefect_api: str, tmp_path: Path, how: signal.Signals

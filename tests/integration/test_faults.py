@@ -71,6 +71,7 @@ def test_a_finished_run_is_a_no_op(undisturbed: Run, prefect_api: str) -> None:
     assert not any(task_run["tags"] for task_run in task_runs)  # each tag of a task is a slot to ask the server for
 
 
+@pytest.mark.long
 @pytest.mark.timeout(2700)
 @pytest.mark.parametrize(
     "victim",
@@ -136,6 +137,7 @@ def test_of_two_commands_at_once_one_goes_on_and_one_is_refused(assets: Assets, 
     _assert_gone(run.folder)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("engine", ["sampler", pytest.param("scorer", marks=pytest.mark.full)])
 def test_stale_weights_stop_the_run(undisturbed: Run, prefect_api: str, tmp_path: Path, engine: str) -> None:
     run = begin(tmp_path / "run", undisturbed)

@@ -9,6 +9,7 @@ from fire_opd.storage import Run
 from tests.conftest import Assets, drive
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("overrides", "columns"),
     [

@@ -123,6 +123,7 @@ def test_a_server_with_another_model_is_found(assets: Assets, server: tuple[str,
         scorer.prove_servers(tmp_path / "digests.json", no_tick)
 
 
+@pytest.mark.long
 def test_a_round_with_a_server_that_hangs(
     assets: Assets, server: tuple[str, int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

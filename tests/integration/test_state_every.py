@@ -52,6 +52,7 @@ def written(run: Run) -> set[str]:
     return {folder.parent.parent.name for folder in run.path("rounds").glob("*/trainer/state") if any(folder.iterdir())}
 
 
+@pytest.mark.long
 def test_the_bytes_are_those_of_a_run_that_writes_every_state(
     assets: Assets, undisturbed: Run, third: Run, tmp_path: Path
 ) -> None:
@@ -68,6 +69,7 @@ def test_the_bytes_are_those_of_a_run_that_writes_every_state(
     assert not [*third.path("scratch").glob("*/*")]
 
 
+@pytest.mark.long
 def test_a_cold_trainer_starts_from_the_last_state(third: Run, tmp_path: Path) -> None:
     """As `dvc repro` has it: round 4 is trained again, on a distribution that is made again, and then round 5."""
     run = Run.create(tmp_path / "run", third.spec)
@@ -80,6 +82,7 @@ def test_a_cold_trainer_starts_from_the_last_state(third: Run, tmp_path: Path) -
     assert digests(run.folder) == digests(third.folder)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("victim", ["command", pytest.param("trainer", marks=pytest.mark.full)])
 def test_killed_after_the_second_round(
     assets: Assets, undisturbed: Run, third: Run, prefect_api: str, tmp_path: Path, victim: str

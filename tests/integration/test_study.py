@@ -37,6 +37,7 @@ def study_file(small_spec: Path, tmp_path: Path) -> Path:
     return file
 
 
+@pytest.mark.long
 def test_a_study_goes_on_where_it_was_stopped(
     study_file: Path, env: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -32,6 +32,7 @@ def bisected(machine: Machine, left: str, right: str) -> dict[str, Any]:
     return found
 
 
+@pytest.mark.long
 def test_the_stage_and_the_file_that_was_edited_are_named(machine: Machine, first: str, assets: Assets) -> None:
     edited(machine, assets, "halved", *WEIGHTS)
     found = bisected(machine, first, "halved")
@@ -43,6 +44,7 @@ def test_the_stage_and_the_file_that_was_edited_are_named(machine: Machine, firs
     assert not list(Path(machine.root / "state" / "bisect").iterdir()), "the workspaces are gone"
 
 
+@pytest.mark.long
 def test_runs_that_made_the_same_are_told_so(machine: Machine, first: str) -> None:
     assert (
         machine.fire_opd("bisect", first, first) == f"{first} and {first} made the same, as far as both are recorded\n"

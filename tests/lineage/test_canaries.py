@@ -5,6 +5,8 @@ import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
+
 from tests.conftest import Assets
 from tests.lineage.conftest import make_machine
 
@@ -23,6 +25,7 @@ def written(root: Path, checkout: Path) -> Iterator[tuple[str, bytes]]:
     yield "git objects", subprocess.run(command, cwd=checkout, capture_output=True, check=True).stdout
 
 
+@pytest.mark.long
 def test_no_secret_is_written_anywhere(assets: Assets, tmp_path: Path) -> None:
     canaries = {name: f"canary-{uuid.uuid4().hex}" for name in SECRETS}
     machine = make_machine(tmp_path, str(tmp_path / "store"))

@@ -75,6 +75,7 @@ def test_a_pull_of_rotten_objects_is_refused(machine: Machine, first: str, tmp_p
     assert f"model.safetensors: {key}: altered: its MD5 is not its name" in output
 
 
+@pytest.mark.long
 def test_a_slow_store_that_stumbles_and_a_recorder_killed_in_mid_push(
     machine: Machine, first: str, assets: Assets, proxy: Proxy
 ) -> None:
@@ -164,6 +165,7 @@ POINTS = [
 COLD = [f"placement.{role}.mode=cold" for role in ("sampler", "scorer", "trainer")]  # none is loaded in vain
 
 
+@pytest.mark.long
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize(
     "faults",

@@ -63,6 +63,7 @@ def test_what_did_not_change_is_reused(machine: Machine, first: str, second: tup
     assert not {name for name in same if name.startswith(("rounds/1/batch", "rounds/1/checkpoint", "rounds/2"))}
 
 
+@pytest.mark.long
 def test_a_deployment_records(machine: Machine, first: str, assets: Assets, prefect_api: str) -> None:
     spec = machine.root / "spec.yaml"
     spec.write_text(dump_spec(assets.spec()))
@@ -82,6 +83,7 @@ def stages(machine: Machine, name: str) -> dict[str, object]:
     return {stage: recorded for stage, recorded in locked.items() if stage != "report"}
 
 
+@pytest.mark.long
 def test_two_runs_record_at_once(machine: Machine, first: str, assets: Assets) -> None:
     """Equal to the first one, so that all comes from the cache, and under other names."""
     started = [machine.start(*machine.demo_command(assets, name)) for name in ("third", "fourth")]

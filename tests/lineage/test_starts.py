@@ -4,10 +4,13 @@ import signal
 import time
 from pathlib import Path
 
+import pytest
+
 from tests.conftest import Assets, project_processes
 from tests.lineage.conftest import make_machine
 
 
+@pytest.mark.long
 def test_two_starts_of_one_name(assets: Assets, tmp_path: Path) -> None:
     machine = make_machine(tmp_path, str(tmp_path / "store"))
     both = [machine.start(*machine.demo_command(assets, "same")) for _ in range(2)]

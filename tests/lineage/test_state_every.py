@@ -33,6 +33,7 @@ def sparse(assets: Assets, tmp_path_factory: pytest.TempPathFactory) -> Machine:
     return made
 
 
+@pytest.mark.long
 def test_the_record_is_whole(sparse: Machine) -> None:
     states = [file.parts[-4] for file in sparse.run("sparse").path("rounds").glob("*/trainer/state/*")]
     assert states == ["3"]  # round 1 has none, and that of round 2 was given up
@@ -43,6 +44,7 @@ def test_the_record_is_whole(sparse: Machine) -> None:
     assert "all digests are equal" in sparse.fire_opd("reproduce", "sparse")
 
 
+@pytest.mark.long
 def test_rounds_without_a_state_are_taken_from_the_record(sparse: Machine, assets: Assets) -> None:
     output = sparse.demo(assets, "again", *SPARSE)
     assert all(f"train of round {number}: from the cache, made by run sparse" in output for number in (1, 2, 3))
