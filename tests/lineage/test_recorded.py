@@ -117,6 +117,20 @@ def test_runs_are_compared(machine: Machine, first: str, second: tuple[str, str]
     assert "inputs: the same" in compared
 
 
+def test_at_its_end_the_same_command_starts_nothing(machine: Machine, first: str, assets: Assets) -> None:
+    output = machine.demo(assets, first)
+    assert f"run {first} is finished and recorded: nothing to do" in output
+    assert "accuracy on held-out prompts" in output
+    assert "Prefect" not in output
+
+
+@pytest.mark.long
+def test_a_record_that_was_lost_is_written_again(machine: Machine, first: str, assets: Assets) -> None:
+    open_store(machine.store).delete(f"runs/{first}/record.json")
+    assert "recorded the end of the run" in machine.demo(assets, first)
+    assert machine.fire_opd("verify", first, "--remote").endswith("0 problem(s)\n")
+
+
 def test_another_spec_under_the_same_name_is_refused(machine: Machine, first: str, assets: Assets) -> None:
     command = machine.demo_command(assets, first, "seed=7")
     output = machine.fire_opd(*command, status=1)
