@@ -9,7 +9,7 @@ export DVC_NO_ANALYTICS := 1
 
 # Two folders of tests at a time (tests/conftest.py); WORKERS=0 runs one test after the other.
 WORKERS ?= 2
-# Which of the tests that take minutes: 0/1 is all of them; 2/5 the third fifth, as one push of five has it in CI.
+# Which of the tests that take minutes: 0/1 is all of them; 2/10 the third tenth, as one push of ten has it in CI.
 LONG ?= 0/1
 PYTEST := python -m pytest -n $(WORKERS) --no-loadscope-reorder
 

@@ -1,14 +1,13 @@
-"""A newcomer's first hour, as CI: the README's commands as printed, from a fresh clone, and kill -9 in the middle.
+"""A newcomer's first day, as CI: the README's commands as printed, from a fresh clone, and kill -9 in the middle.
 
     python3 .ci/newcomer.py          in the clone; needs nothing but Python, git, make and a C++ compiler
 
-Ends at the first thing that is not as the README says. At the end it prints how long each step took.
+Clone, demo, prompts of one's own, a schedule, new prompts, a promoted student, its run on another machine. Ends at the
+first thing that is not as the README says. At the end it prints how long each step took.
 """
 
 import json
 import os
-import random
-import signal
 import subprocess
 import sys
 import tempfile
@@ -16,13 +15,11 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-CLONE = Path.cwd()
-RUNS, STATE = CLONE / "runs", CLONE / ".state"
-FIRE_OPD = str(CLONE / ".venv" / "bin" / "fire-opd")
-ELSEWHERE = tempfile.gettempdir()  # commands work from any folder
+from commands import CLONE, ELSEWHERE, FIRE_OPD, RUNS, STATE, no_process_left, run
+from kills import killed
+from retraining import retrained
+
 NO_OP_SECONDS = 30
-SHORT = ("-S", "rounds.count=3", "-S", "seed=11")  # the demo's models and prompts, other samples
-STAGES = ("rollouts", "scores", "batch", "trainer", "checkpoint", "evaluation")
 
 
 def main() -> None:
@@ -34,6 +31,7 @@ def main() -> None:
         ("reproduce with an empty cache", reproduced),
         ("dvc status", clean_for_dvc),
         ("a spec of one's own", own_spec),
+        ("new prompts, promoted, elsewhere", retrained),
         ("a run killed three times", killed),
         ("make clean", cleaned),
     ]
@@ -107,103 +105,10 @@ def own_spec() -> None:
     assert found["problems"] == [], found["problems"]
 
 
-def killed() -> None:
-    """SIGKILL to an engine, to the flow, and to all of the command; each time the same command goes on."""
-    seed = random.randrange(1 << 30)
-    print(f"seed of the kills: {seed}", flush=True)
-    chance = random.Random(seed)
-    command = [FIRE_OPD, "demo", "--name", "killed", *SHORT]
-    for number, kill in enumerate((kill_engine, kill_flow, kill_command), 1):
-        stage = chance.choice(STAGES)
-        print(f"{kill.__name__} in round {number}, at {stage}", flush=True)
-        process = subprocess.Popen(command, cwd=ELSEWHERE, start_new_session=True)
-        wait_for_stage(process, RUNS / "killed" / "run" / "rounds" / str(number), stage)
-        time.sleep(chance.random())
-        kill(process, chance)
-        if kill is kill_engine:  # a dead engine is replaced, the command goes on
-            wait_for_stage(process, RUNS / "killed" / "run" / "rounds" / str(number + 1), "rollouts")
-            kill_flow(process, chance)
-        no_process_left()
-    run(*command, where=ELSEWHERE)
-    with tempfile.TemporaryDirectory() as folder:
-        run(FIRE_OPD, "demo", "--run", f"{folder}/quiet", *SHORT, where=ELSEWHERE)
-        quiet, disturbed = manifests(Path(folder) / "quiet"), manifests(RUNS / "killed" / "run")
-        assert len(quiet) > 20
-        assert quiet == disturbed, sorted(quiet.items() ^ disturbed.items())[:4]
-
-
 def cleaned() -> None:
     """`make clean` leaves what was recorded."""
     run("make", "clean")
     assert "demo: 0 problem(s)" in run(FIRE_OPD, "verify", "demo", "--remote", where=ELSEWHERE)
-
-
-def run(*command: str, where: str = str(CLONE)) -> str:
-    """Output of a command that must succeed; also shown as it comes."""
-    process = subprocess.Popen(command, cwd=where, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    assert process.stdout is not None
-    lines = []
-    for line in process.stdout:
-        print(line, end="", flush=True)
-        lines.append(line)
-    assert process.wait() == 0, f"{' '.join(command)}: exit status {process.returncode}"
-    return "".join(lines)
-
-
-def wait_for_stage(process: "subprocess.Popen[bytes]", folder: Path, stage: str) -> None:
-    """Return when a stage of a round has begun: the one before it is complete."""
-    until = time.monotonic() + 1800
-    before = STAGES[STAGES.index(stage) - 1] if stage != STAGES[0] else None
-    awaited = folder / before if before else folder
-    while not awaited.exists():
-        assert process.poll() is None, f"the command ended with {process.returncode}"
-        assert time.monotonic() < until, f"{awaited} did not come"
-        time.sleep(0.05)
-
-
-def kill_engine(process: "subprocess.Popen[bytes]", chance: random.Random) -> None:
-    """Any engine."""
-    engines = [pid for pid, command in processes() if "fire_opd.engines.main" in command and "guard" not in command]
-    assert engines, "no engine at work"
-    os.kill(chance.choice(engines), signal.SIGKILL)
-
-
-def kill_flow(process: "subprocess.Popen[bytes]", chance: random.Random) -> None:
-    """The process of the flow."""
-    process.kill()
-    process.wait()
-
-
-def kill_command(process: "subprocess.Popen[bytes]", chance: random.Random) -> None:
-    """All that Ctrl-C in a terminal would reach."""
-    os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
-
-
-def no_process_left() -> None:
-    """Whatever a command started is gone soon after it."""
-    until = time.monotonic() + 15
-    while left := processes():
-        assert time.monotonic() < until, f"still alive: {left}"
-        time.sleep(0.2)
-
-
-def processes() -> list[tuple[int, str]]:
-    """Python processes of this clone's environment: pid and command line."""
-    found = []
-    for folder in Path("/proc").glob("[0-9]*"):
-        try:
-            command = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
-        except OSError:
-            continue
-        if str(CLONE / ".venv") in command:
-            found.append((int(folder.name), command))
-    return found
-
-
-def manifests(run: Path) -> dict[str, str]:
-    """All manifests of a run; each names the digests of its files and inputs."""
-    return {str(file.relative_to(run)): file.read_text() for file in sorted(run.rglob("manifest.json"))}
 
 
 if __name__ == "__main__":

@@ -70,18 +70,19 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByFolder:
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """`--long 2/5`: of the tests that take minutes only the third fifth."""
+    """`--long 2/10`: of the tests that take minutes only the third tenth."""
     parser.addoption("--long", default="0/1", metavar="PART/PARTS", help="which share of the tests marked long")
 
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """After `-m`: deal out the long tests, one by one, and keep a share of them."""
+    """After `-m`: deal out the files of the long tests, whose tests share what takes minutes, and keep a share."""
     part, parts = map(int, config.getoption("--long").split("/"))
     long = [item for item in items if item.get_closest_marker("long")]
-    left_out = [item for number, item in enumerate(long) if number % parts != part]
-    config.hook.pytest_deselected(items=left_out)
-    items[:] = [item for item in items if item not in set(left_out)]
+    files = {path: number for number, path in enumerate(dict.fromkeys(item.path for item in long))}
+    left_out = {item for item in long if files[item.path] % parts != part}
+    config.hook.pytest_deselected(items=list(left_out))
+    items[:] = [item for item in items if item not in left_out]
 
 
 @pytest.fixture(autouse=True)

@@ -16,6 +16,8 @@ from flows.events import event_id
 from tests.conftest import Assets
 from tests.flows.conftest import System, wait_for
 
+pytestmark = pytest.mark.long
+
 
 @pytest.fixture(scope="module")
 def store(system: System) -> Store:
@@ -95,7 +97,6 @@ def test_dropped_prompts_retrain_and_promote(
     as_operator(system, "watch-prompts", schedules=[])
 
 
-@pytest.mark.long
 def test_the_gate_refuses(system: System, assets: Assets, store: Store, small_spec: Path, tmp_path: Path) -> None:
     """Of what untrained models write, the grader reads next to nothing. One retraining at a time."""
     before = read_promoted(store, "other")

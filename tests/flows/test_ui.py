@@ -12,6 +12,8 @@ import pytest
 from tests.conftest import Assets, project_processes
 from tests.flows.conftest import System, environment, free_port, serve, wait_for
 
+pytestmark = pytest.mark.long
+
 
 def command_line(process: psutil.Process) -> list[str]:
     """What every user of this machine can read."""
@@ -43,7 +45,6 @@ def test_an_address_that_cannot_be_served(tmp_path: Path, name: str, value: str,
     assert not project_processes(tmp_path)
 
 
-@pytest.mark.long
 def test_flow_runs_do_not_stay_running(assets: Assets, small_spec: Path, tmp_path: Path) -> None:
     """Neither when it is stopped nor when it is killed; both go on at a retry."""
     state, port = tmp_path / "state", free_port()

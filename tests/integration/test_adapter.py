@@ -12,6 +12,8 @@ from fire_opd.storage import Run, read_manifest, retired_manifest, verify_files
 from fire_opd.training import whole_model
 from tests.conftest import Assets, begin, digests, drive
 
+pytestmark = pytest.mark.long
+
 ADAPTER = ("student.adapter.rank=4", "method.name=exopd", "filter.percentile=0", "weights.alpha=0", "weights.beta=0")
 
 
@@ -51,7 +53,6 @@ def test_scorer_sampler_and_trainer_agree(finished: Run) -> None:
         assert trained.metrics["first_ratio_error_max"] < 1e-5
 
 
-@pytest.mark.long
 def test_killed_anywhere_it_ends_the_same(finished: Run, prefect_api: str, tmp_path: Path) -> None:
     run = begin(tmp_path / "again", finished)
     faults = ("init.renamed", "train.tick@3", "train.renamed@3", "evaluate.done@2")

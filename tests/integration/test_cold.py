@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from fire_opd.runtime.ledger import read_attempts
 from fire_opd.stages import ROUND
 from fire_opd.storage import Run
@@ -29,6 +31,7 @@ def seconds(run: Run, number: int) -> float:
     return sum(read_attempts(run.path(f"ledger/{number}/{s.name}.json"))[-1]["seconds"] for s in ROUND)
 
 
+@pytest.mark.long
 def test_cold_stages_equal_resident_ones(assets: Assets, undisturbed: Run, tmp_path: Path) -> None:
     run = Run.create(tmp_path / "cold", assets.spec())
     stage(run, "prepare")

@@ -8,8 +8,9 @@ from fire_opd.records import SCORE, read_table
 from fire_opd.storage import Run
 from tests.conftest import Assets, drive
 
+pytestmark = pytest.mark.long
 
-@pytest.mark.long
+
 @pytest.mark.parametrize(
     ("overrides", "columns"),
     [

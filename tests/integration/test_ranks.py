@@ -14,8 +14,9 @@ from fire_opd.errors import ArtifactError
 from fire_opd.storage import Run
 from tests.conftest import Assets, drive, project_processes
 
+pytestmark = pytest.mark.long
 
-@pytest.mark.long
+
 def test_two_ranks_train_the_same_student(assets: Assets, undisturbed: Run, prefect_api: str, tmp_path: Path) -> None:
     sharded = ("rounds.count=1", "train.total_updates=4", "train.zero=2", "placement.trainer.devices=[0,1]")
     run = Run.create(tmp_path / "ranks", assets.spec(*sharded))

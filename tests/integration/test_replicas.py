@@ -17,6 +17,8 @@ from fire_opd.storage import Run
 from tests.conftest import Assets, digests, drive, project_processes
 from tests.faults.schedule import assert_nothing_left
 
+pytestmark = pytest.mark.long
+
 COMMAND = str(Path(sys.executable).with_name("fire-opd"))
 STAGES = ("rollout", "score", "select", "train")
 
@@ -81,7 +83,6 @@ def test_chunks_that_divide_the_round(assets: Assets, alone: Run, tmp_path: Path
     assert digests(runs[0].folder) != digests(alone.folder)  # another way to cut is another input
 
 
-@pytest.mark.long
 def test_the_cold_stages_go_on_with_the_chunks_that_are_complete(assets: Assets, alone: Run, tmp_path: Path) -> None:
     """The commands of `dvc repro`: the first is killed while a sampler hangs in its chunk, and takes all along."""
     run, hanging, complete = _hang(assets, alone, tmp_path)
@@ -97,7 +98,6 @@ def test_the_cold_stages_go_on_with_the_chunks_that_are_complete(assets: Assets,
         assert digests(run.path(f"rounds/1/{output}")) == digests(alone.path(f"rounds/1/{output}"))
 
 
-@pytest.mark.long
 def test_a_stop_ends_all_replicas(assets: Assets, alone: Run, tmp_path: Path) -> None:
     run, hanging, _ = _hang(assets, alone, tmp_path)
     hanging.send_signal(signal.SIGINT)
@@ -117,7 +117,6 @@ def test_the_flow_tells_that_a_chunk_was_lost(assets: Assets, alone: Run, prefec
     assert_nothing_left(run.folder)
 
 
-@pytest.mark.long
 def test_no_chunks_are_as_one_batch(undisturbed: Run, alone: Run) -> None:
     """Seeds are named by prompt and sample, so the round is the same trajectories, however it is cut."""
     tables = [read_table(run.path("rounds/1/rollouts/rollouts.parquet"), ROLLOUT) for run in (undisturbed, alone)]

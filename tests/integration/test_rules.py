@@ -8,6 +8,8 @@ import pytest
 from fire_opd.storage import Run, read_manifest
 from tests.conftest import Assets, drive
 
+pytestmark = pytest.mark.long
+
 
 @pytest.mark.parametrize(
     ("figure", "bound", "stage"), [("grad_norm", "above: 0", "trainer"), ("length", "below: 1000", "batch")]

@@ -29,6 +29,8 @@ from fire_opd.storage import Run, read_manifest
 from tests.conftest import Assets
 from tests.unit.scores.test_scores import naive, write_rollouts
 
+pytestmark = pytest.mark.long
+
 _START = 300  # seconds; 30 on an idle machine
 _ENVIRONMENT = {"VLLM_CPU_KVCACHE_SPACE": "1", "TORCHDYNAMO_DISABLE": "1", "VLLM_LOGGING_LEVEL": "ERROR"}
 _OPTIONS = ("--dtype=float32", "--enforce-eager", "--max-model-len=128", "--max-logprobs=-1", "--max-num-seqs=16")
@@ -123,7 +125,6 @@ def test_a_server_with_another_model_is_found(assets: Assets, server: tuple[str,
         scorer.prove_servers(tmp_path / "digests.json", no_tick)
 
 
-@pytest.mark.long
 def test_a_round_with_a_server_that_hangs(
     assets: Assets, server: tuple[str, int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -17,6 +17,8 @@ from fire_opd.stages import ROUND, TRAIN
 from fire_opd.storage import Manifest, Run, read_manifest, retired_manifest
 from tests.conftest import Assets, begin, digests, drive, project_processes
 
+pytestmark = pytest.mark.long
+
 ROUNDS = ("rounds.count=5", "rounds.rollouts=32")
 STATES = {"0", "3", "5"}  # written, with `storage.state_every=3`
 
@@ -52,7 +54,6 @@ def written(run: Run) -> set[str]:
     return {folder.parent.parent.name for folder in run.path("rounds").glob("*/trainer/state") if any(folder.iterdir())}
 
 
-@pytest.mark.long
 def test_the_bytes_are_those_of_a_run_that_writes_every_state(
     assets: Assets, undisturbed: Run, third: Run, tmp_path: Path
 ) -> None:
@@ -69,7 +70,6 @@ def test_the_bytes_are_those_of_a_run_that_writes_every_state(
     assert not [*third.path("scratch").glob("*/*")]
 
 
-@pytest.mark.long
 def test_a_cold_trainer_starts_from_the_last_state(third: Run, tmp_path: Path) -> None:
     """As `dvc repro` has it: round 4 is trained again, on a distribution that is made again, and then round 5."""
     run = Run.create(tmp_path / "run", third.spec)
@@ -82,7 +82,6 @@ def test_a_cold_trainer_starts_from_the_last_state(third: Run, tmp_path: Path) -
     assert digests(run.folder) == digests(third.folder)
 
 
-@pytest.mark.long
 @pytest.mark.parametrize("victim", ["command", pytest.param("trainer", marks=pytest.mark.full)])
 def test_killed_after_the_second_round(
     assets: Assets, undisturbed: Run, third: Run, prefect_api: str, tmp_path: Path, victim: str

@@ -10,6 +10,8 @@ from fire_opd.storage import Run, commit_stage, open_store, retire
 from tests.conftest import Assets, digests
 from tests.lineage.conftest import Machine, make_machine
 
+pytestmark = pytest.mark.long
+
 
 @pytest.fixture(scope="module")
 def lost(assets: Assets, tmp_path_factory: pytest.TempPathFactory) -> Machine:
@@ -29,7 +31,6 @@ def lost(assets: Assets, tmp_path_factory: pytest.TempPathFactory) -> Machine:
     return made
 
 
-@pytest.mark.long
 def test_it_goes_on_elsewhere_and_comes_back_on_a_third_machine(
     machine: Machine, first: str, lost: Machine, assets: Assets, tmp_path: Path
 ) -> None:
@@ -61,7 +62,6 @@ def test_a_record_never_lacks_the_trainer_state_to_go_on_from(machine: Machine, 
     assert [stages_ahead(run, last) for last in (-1, 2)] == [[], []]
 
 
-@pytest.mark.long
 def test_a_record_reaches_to_the_next_state_that_is_written(assets: Assets, tmp_path: Path) -> None:
     run = Run(tmp_path, assets.spec("rounds.count=5", "storage.state_every=3"))
     for number in (0, 3):

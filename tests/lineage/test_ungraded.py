@@ -21,6 +21,8 @@ from fire_opd.storage import Run, directory_digest
 from tests.conftest import Assets
 from tests.lineage.conftest import Machine, make_machine
 
+pytestmark = pytest.mark.long
+
 PROMPTS = [f"{'MC'[n % 2]}{n}+{n}=" for n in range(20)]
 
 
