@@ -21,7 +21,7 @@ def retrained() -> None:
     with subprocess.Popen(["make", "ui"], cwd=CLONE, stderr=subprocess.PIPE, text=True, start_new_session=True) as ui:
         try:
             env = served(ui)
-            one_round(env)
+            two_rounds(env)
             command = ["prefect", "deployment", "schedule", "create", "watch-prompts/watch-prompts", "--interval", "10"]
             run(str(CLONE / ".venv" / "bin" / command[0]), *command[1:], env=env)
             inbox = STATE / "store" / "inbox"
@@ -47,10 +47,10 @@ def served(ui: "subprocess.Popen[str]") -> dict[str, str]:
     return dict(pair.split("=", 1) for pair in shown.split("\0") if pair)
 
 
-def one_round(env: dict[str, str]) -> None:
+def two_rounds(env: dict[str, str]) -> None:
     """As on the deployment's page: its default parameters."""
     found = ask(env, "GET", "/deployments/name/retrain/retrain")
-    ask(env, "PATCH", f"/deployments/{found['id']}", {"parameters": {**found["parameters"], "spec": {"rounds": 1}}})
+    ask(env, "PATCH", f"/deployments/{found['id']}", {"parameters": {**found["parameters"], "spec": {"rounds": 2}}})
 
 
 def promoted(ui: "subprocess.Popen[str]", env: dict[str, str]) -> dict[str, Any]:
