@@ -25,7 +25,7 @@ def retrained() -> None:
             command = ["prefect", "deployment", "schedule", "create", "watch-prompts/watch-prompts", "--interval", "10"]
             run(str(CLONE / ".venv" / "bin" / command[0]), *command[1:], env=env)
             inbox = STATE / "store" / "inbox"
-            inbox.mkdir(parents=True)
+            inbox.mkdir(parents=True, exist_ok=True)
             lines = (RUNS / "demo" / "inputs" / "prompts.jsonl").read_text().splitlines()[:2048]
             (inbox / "tuesday.jsonl").write_text("\n".join(lines) + "\n")
             student = promoted(ui, env)
