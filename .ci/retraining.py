@@ -13,6 +13,7 @@ from typing import Any
 
 from commands import CLONE, ELSEWHERE, FIRE_OPD, RUNS, STATE, no_process_left, run
 
+PREFECT = str(CLONE / ".venv" / "bin" / "prefect")
 DEADLINE = 1800  # seconds, on any machine
 
 
@@ -22,8 +23,8 @@ def retrained() -> None:
         try:
             env = served(ui)
             two_rounds(env)
-            command = ["prefect", "deployment", "schedule", "create", "watch-prompts/watch-prompts", "--interval", "10"]
-            run(str(CLONE / ".venv" / "bin" / command[0]), *command[1:], env=env)
+            watch = "watch-prompts/watch-prompts"
+            run(PREFECT, "deployment", "schedule", "create", watch, "--interval", "10", env=env)
             inbox = STATE / "store" / "inbox"
             inbox.mkdir(parents=True, exist_ok=True)
             lines = (RUNS / "demo" / "inputs" / "prompts.jsonl").read_text().splitlines()[:2048]
