@@ -9,8 +9,9 @@ export DVC_NO_ANALYTICS := 1
 
 # Two folders of tests at a time (tests/conftest.py); WORKERS=0 runs one test after the other.
 WORKERS ?= 2
-# Which of the tests that take minutes: 0/1 is all of them; 2/10 the third tenth, as one push of ten has it in CI.
-LONG ?= 0/1
+# CI runs the tests in two parts, and of those that take minutes what its hour has room for (.ci/run).
+TESTS ?= not full and not gpu
+PYTEST_FLAGS ?=
 PYTEST := python -m pytest -n $(WORKERS) --no-loadscope-reorder
 
 # Of the extra `lm`: with its requirements pip would bring back vLLM's torchvision, a CUDA build (infra/install.sh).
@@ -45,7 +46,7 @@ runner: install
 
 test: install
 	bash infra/chromium.sh
-	$(PYTEST) --long $(LONG) -m "not full and not gpu"
+	$(PYTEST) $(PYTEST_FLAGS) -m "$(TESTS)"
 
 test-full: install
 	$(WEIGHTS)

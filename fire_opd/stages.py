@@ -5,6 +5,7 @@ directories; nothing else passes between stages. `{n}` is the round, `{m}` the r
 student samples it (`{m}`, but with `rounds.staleness`), `{teacher}` a teacher.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -299,3 +300,12 @@ class Job:
         digest = directory_digest(self.directory(source))
         # Without staleness the two are the same, and manifests from before there was any say `{m}`.
         return [(source if spec.rounds.staleness else source.replace("{s}", "{m}"), digest)]
+
+
+def jobs_of(run: Run, number: int) -> Iterator[Job]:
+    """What is done in a round; before the first one, for round 0, also what every run begins with."""
+    for stage in START if number == 0 else ROUND[:-1]:
+        for teacher in run.spec.teachers if stage is BASELINE else ("",):
+            yield Job(run, stage, number, teacher)
+    for stage in (EVALUATE, *(() if run.spec.evaluation.graded else UNGRADED)):
+        yield Job(run, stage, number)

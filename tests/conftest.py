@@ -70,19 +70,24 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByFolder:
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """`--long 2/10`: of the tests that take minutes only the third tenth."""
-    parser.addoption("--long", default="0/1", metavar="PART/PARTS", help="which share of the tests marked long")
+    """What CI says, which has an hour: how many files of the tests before its turn, and when to begin no more."""
+    parser.addoption("--first", type=int, default=0, metavar="N", help="begin with the Nth file of tests, in a circle")
+    parser.addoption("--until", type=float, default=float("inf"), metavar="EPOCH", help="begin no test after this")
 
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """After `-m`: deal out the files of the long tests, whose tests share what takes minutes, and keep a share."""
-    part, parts = map(int, config.getoption("--long").split("/"))
-    long = [item for item in items if item.get_closest_marker("long")]
-    files = {path: number for number, path in enumerate(dict.fromkeys(item.path for item in long))}
-    left_out = {item for item in long if files[item.path] % parts != part}
-    config.hook.pytest_deselected(items=list(left_out))
-    items[:] = [item for item in items if item not in left_out]
+    """After `-m`: turn the circle of files, so that where time runs out another push has other tests."""
+    files = list(dict.fromkeys(item.path for item in items))
+    turn = {path: (number - config.getoption("--first")) % len(files) for number, path in enumerate(files)}
+    items.sort(key=lambda item: turn[item.path])
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Before any fixture is made."""
+    if time.time() > item.config.getoption("--until"):
+        pytest.skip(f"{item.nodeid}: no time is left for it; `make test` runs it")
 
 
 @pytest.fixture(autouse=True)

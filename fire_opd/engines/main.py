@@ -5,6 +5,7 @@ python -m fire_opd.engines.main --run DIR --role sampler
 
 import argparse
 import faulthandler
+import importlib
 import logging
 import os
 import time
@@ -53,39 +54,41 @@ def main() -> None:
 
 def _load(run: Run, role: str, teacher: str, store_port: int) -> Engine:
     """Import and build the engine of a role; the imports are heavy, and exclude one another (vLLM, DeepSpeed)."""
+    _import(role)
     if role == "local":
-        with quick_imports():
-            from fire_opd.engines.local import Local
+        from fire_opd.engines.local import Local
 
         return Local()
     if role == "preparer":
-        with quick_imports():
-            from fire_opd.engines.preparer import Preparer
+        from fire_opd.engines.preparer import Preparer
 
         return Preparer(run)
     if role == "sampler":
-        with quick_imports():
-            from fire_opd.engines.sampler import SamplerEngine
+        from fire_opd.engines.sampler import SamplerEngine
 
         return SamplerEngine(run, teacher)
     if role == "scorer":
-        with quick_imports():
-            from fire_opd.engines.scorer import ScorerEngine
+        from fire_opd.engines.scorer import ScorerEngine
 
         return ScorerEngine(run)
-    with quick_imports():
-        from fire_opd.engines.ranks import Leader, meeting_point
-        from fire_opd.engines.trainer import TrainerEngine
+    from fire_opd.engines.ranks import Leader, meeting_point
+    from fire_opd.engines.trainer import TrainerEngine
 
     world_size = int(os.environ["WORLD_SIZE"])
     store = meeting_point(store_port, 0, world_size) if world_size > 1 else None
     return Leader(TrainerEngine(run), store)
 
 
-def _follow(run: Run, store_port: int, rank: int) -> None:
+def _import(role: str) -> None:
+    """Import the module of a role with all that it needs; what then names its parts finds them there."""
     with quick_imports():
-        from fire_opd.engines.ranks import follow, meeting_point
-        from fire_opd.engines.trainer import TrainerEngine
+        importlib.import_module(f"fire_opd.engines.{role}")
+
+
+def _follow(run: Run, store_port: int, rank: int) -> None:
+    _import("trainer")
+    from fire_opd.engines.ranks import follow, meeting_point
+    from fire_opd.engines.trainer import TrainerEngine
 
     store = meeting_point(store_port, rank, int(os.environ["WORLD_SIZE"]))
     follow(TrainerEngine(run), run, store)

@@ -5,7 +5,7 @@ from fire_opd.lineage.catalogue import read_record
 from fire_opd.lineage.git import git
 from fire_opd.lineage.workspace import workspace_of
 from fire_opd.report import PICTURE
-from fire_opd.report.watch import jobs_of
+from fire_opd.stages import jobs_of
 from fire_opd.storage import Run, open_store
 
 

@@ -16,7 +16,7 @@ from fire_opd.evaluation.figure import figure_of
 from fire_opd.report.figures import round_figures, round_line
 from fire_opd.runtime.ledger import read_attempts
 from fire_opd.runtime.lock import FileLock
-from fire_opd.stages import BASELINE, EVALUATE, ROUND, START, UNGRADED, Job, last_directory
+from fire_opd.stages import jobs_of, last_directory
 from fire_opd.storage import Run
 from fire_opd.storage.manifest import MANIFEST
 from fire_opd.storage.run import LOCK
@@ -88,15 +88,6 @@ def sparkline(values: list[float]) -> str:
     values = values[:: -(-len(values) // _WIDTH)]
     low, span = min(values), max(values) - min(values) or 1.0
     return "".join(_BARS[round((value - low) / span * (len(_BARS) - 1))] for value in values)
-
-
-def jobs_of(run: Run, number: int) -> Iterator[Job]:
-    """What is done in a round; before the first one, for round 0, also what every run begins with."""
-    for stage in START if number == 0 else ROUND[:-1]:
-        for teacher in run.spec.teachers if stage is BASELINE else ("",):
-            yield Job(run, stage, number, teacher)
-    for stage in (EVALUATE, *(() if run.spec.evaluation.graded else UNGRADED)):
-        yield Job(run, stage, number)
 
 
 def _stages(run: Run, number: int, since: float) -> Iterator[str]:

@@ -116,7 +116,7 @@ def system(assets: Assets, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     started = serve(assets.state, tmp_path_factory.mktemp("home"), free_port())
     yield started
     started.process.send_signal(signal.SIGINT)
-    assert started.process.wait(270) == 130
+    assert started.process.wait(90) == 130
     assert not project_processes(assets.state)
 
 

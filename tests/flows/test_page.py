@@ -96,7 +96,7 @@ def test_a_bad_parameter_is_refused_at_once(system: System, parameters: dict[str
 
 def test_a_contradiction_is_named_before_any_engine(system: System) -> None:
     flow_run = system.start("distill", spec={"more": ["filter.scope=micro_batch"]}, run="contradiction")
-    ended = system.finish(flow_run, 180)
+    ended = system.finish(flow_run, 60)
     assert ended["state_type"] == "FAILED"
     assert "filter.micro_batch" in ended["state"]["message"]
     assert not (system.root / "runs" / "contradiction").exists()

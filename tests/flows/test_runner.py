@@ -28,7 +28,7 @@ def server(tmp_path: Path) -> Iterator[System]:
         process = subprocess.Popen(command, env=others, stdout=log, stderr=log, text=True)
     yield System(f"http://127.0.0.1:{port}", tmp_path / "state", env, process, [])
     process.terminate()
-    process.wait(180)
+    process.wait(60)
 
 
 def test_it_waits_for_the_server_runs_and_leaves_nothing(server: System) -> None:
@@ -41,7 +41,7 @@ def test_it_waits_for_the_server_runs_and_leaves_nothing(server: System) -> None
         assert any(shown in line for line in said), said
         assert server.finish(server.start("watch-prompts"))["state_type"] == "COMPLETED"
         runner.send_signal(signal.SIGINT)
-        assert runner.wait(270) == 130
+        assert runner.wait(90) == 130
     wait_for(lambda: not project_processes(server.root), 20)
     assert server.process.poll() is None  # not its own
 

@@ -59,7 +59,7 @@ def test_flow_runs_do_not_stay_running(assets: Assets, small_spec: Path, tmp_pat
     assert any(f"user admin, password {secret}, kept in {state}" in line for line in first.said)
     stopped = start("stopped", first)
     first.process.send_signal(signal.SIGHUP)  # the terminal is closed
-    assert first.process.wait(270) == 130
+    assert first.process.wait(90) == 130
     assert not project_processes(state)
     second = serve(state, tmp_path, port)
     assert secret not in "".join(second.said)  # it was shown once
@@ -74,5 +74,5 @@ def test_flow_runs_do_not_stay_running(assets: Assets, small_spec: Path, tmp_pat
     assert third.finish(killed)["state_type"] == "COMPLETED"
     assert secret not in "".join(part for process in psutil.process_iter() for part in command_line(process))
     third.process.terminate()
-    assert third.process.wait(270) == 130
+    assert third.process.wait(90) == 130
     assert not project_processes(state)

@@ -99,7 +99,7 @@ def test_stopped_where_two_stages_are_at_work(
         assert command.poll() is None
         time.sleep(0.05)
     command.send_signal(how)
-    command.communicate(timeout=180)
+    command.communicate(timeout=60)
     until = time.monotonic() + 30
     while left := project_processes(run.folder):
         assert time.monotonic() < until, [process.cmdline() for process in left]

@@ -114,7 +114,7 @@ def test_a_stopped_command_leaves_no_process(undisturbed: Run, start: Start, tmp
     _wait_for(run.path("rounds/0/checkpoint/manifest.json"), command)
     assert len(project_processes(run.folder)) >= 4  # flow, server, engines, guards
     command.send_signal(signal.Signals[how])
-    output, _ = command.communicate(timeout=180)
+    output, _ = command.communicate(timeout=60)
     assert command.returncode == 130, output
     assert output.endswith("the same command goes on from the last complete stage\n")
     _assert_gone(run.folder)
@@ -132,7 +132,7 @@ def test_of_two_commands_at_once_one_goes_on_and_one_is_refused(assets: Assets, 
     assert output == f"RunError: {run.folder} is in use by process {winner.pid}; wait for it or end it\n"
     _wait_for(run.path("prompts/manifest.json"), winner)
     winner.send_signal(signal.SIGTERM)
-    winner.communicate(timeout=180)
+    winner.communicate(timeout=60)
     assert winner.returncode == 130
     _assert_gone(run.folder)
 

@@ -101,7 +101,7 @@ def test_the_cold_stages_go_on_with_the_chunks_that_are_complete(assets: Assets,
 def test_a_stop_ends_all_replicas(assets: Assets, alone: Run, tmp_path: Path) -> None:
     run, hanging, _ = _hang(assets, alone, tmp_path)
     hanging.send_signal(signal.SIGINT)
-    assert hanging.wait(180) != 0
+    assert hanging.wait(60) != 0
     assert_nothing_left(run.folder)
 
 

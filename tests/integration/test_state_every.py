@@ -99,7 +99,7 @@ def test_killed_after_the_second_round(
             assert command.poll() is None
             time.sleep(0.05)
         command.send_signal(signal.SIGKILL)
-        command.wait(180)
+        command.wait(60)
         while project_processes(run.folder):
             assert time.monotonic() < until
             time.sleep(0.2)

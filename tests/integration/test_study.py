@@ -49,7 +49,7 @@ def test_a_study_goes_on_where_it_was_stopped(
         assert time.monotonic() < until
         time.sleep(0.1)
     first.send_signal(signal.SIGTERM)
-    first.communicate(timeout=270)
+    first.communicate(timeout=90)
     assert first.returncode == 130
     ledger = {file: file.read_bytes() for file in sorted((runs / "pair-opd-0/ledger").rglob("*.json"))}
 

@@ -25,7 +25,7 @@ def test_two_starts_of_one_name(assets: Assets, tmp_path: Path) -> None:
         assert winner.poll() is None
         time.sleep(0.2)
     winner.send_signal(signal.SIGTERM)
-    output, _ = winner.communicate(timeout=180)
+    output, _ = winner.communicate(timeout=60)
     assert winner.returncode == 130, output
     assert machine.git("rev-parse", "--abbrev-ref", "runs/same").strip() == "runs/same"
     assert [line for line in machine.git("worktree", "list").splitlines() if "[runs/same]" in line]
