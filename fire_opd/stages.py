@@ -161,10 +161,21 @@ UNGRADED = (APPRAISE,)  # what a round has besides, round 0 too, where `evaluati
 STAGES = {stage.name: stage for stage in (*START, *ROUND, *UNGRADED)}
 
 
+def judging(spec: RunSpec, round: int) -> tuple[Stage, ...]:
+    """What says how good the student of a round is: nothing between the rounds of `evaluation.every`."""
+    if spec.evaluated_at(round) < round:
+        return ()
+    return (EVALUATE, *(() if spec.evaluation.graded else UNGRADED))
+
+
+def round_stages(spec: RunSpec, round: int) -> tuple[Stage, ...]:
+    """What is done in a round, in order; round 0 only judges the student before training."""
+    return (*(ROUND[:-1] if round else ()), *judging(spec, round))
+
+
 def last_directory(spec: RunSpec, round: int) -> str:
     """The directory that a round writes last: a round is complete when it is there."""
-    last = EVALUATE if spec.evaluation.graded else APPRAISE
-    return last.outputs[0].directory.format(n=round)
+    return round_stages(spec, round)[-1].outputs[-1].directory.format(n=round)
 
 
 @dataclass(frozen=True)
@@ -304,8 +315,6 @@ class Job:
 
 def jobs_of(run: Run, number: int) -> Iterator[Job]:
     """What is done in a round; before the first one, for round 0, also what every run begins with."""
-    for stage in START if number == 0 else ROUND[:-1]:
+    for stage in (*(START if number == 0 else ()), *round_stages(run.spec, number)):
         for teacher in run.spec.teachers if stage is BASELINE else ("",):
             yield Job(run, stage, number, teacher)
-    for stage in (EVALUATE, *(() if run.spec.evaluation.graded else UNGRADED)):
-        yield Job(run, stage, number)

@@ -8,12 +8,15 @@ from prefect import flow
 from prefect.futures import wait
 from prefect.logging import get_run_logger
 from prefect.runtime import flow_run
+from prefect.tasks import Task
 
 from fire_opd.engines.crew import Crew
 from fire_opd.lineage.queue import queue_of
 from fire_opd.loggers import Loggers
 from fire_opd.report import round_line, write_report
 from fire_opd.report.page import try_page
+from fire_opd.spec import RunSpec
+from fire_opd.stages import APPRAISE, EVALUATE, judging
 from fire_opd.storage import Run
 from flows.forms import SpecForm
 from flows.workshop import crew_of, find_run, run_name, run_of_form
@@ -97,7 +100,7 @@ def _a_round_ahead(crew: Crew, done: Callable[[int], None]) -> None:
     _sample(crew, 1)
     for n in range(1, last + 1):
         beside = [train.submit(crew, n)]
-        for task in (evaluate, *(() if crew.run.spec.evaluation.graded else (appraise,))):
+        for task in _judges(crew.run.spec, n):
             beside.append(task.submit(crew, n, wait_for=beside[-1:]))
         try:
             if n < last:
@@ -120,7 +123,11 @@ def _sample(crew: Crew, round: int) -> None:
 
 
 def _judge(crew: Crew, round: int) -> None:
-    """How good the student of a round is."""
-    evaluate(crew, round)
-    if not crew.run.spec.evaluation.graded:
-        appraise(crew, round)
+    """How good the student of a round is, where that is asked for."""
+    for task in _judges(crew.run.spec, round):
+        task(crew, round)
+
+
+def _judges(spec: RunSpec, round: int) -> list[Task[..., dict[str, Any]]]:
+    tasks = {EVALUATE: evaluate, APPRAISE: appraise}
+    return [tasks[stage] for stage in judging(spec, round)]

@@ -85,7 +85,7 @@ def _done(number: int, count: int, recorded: int | None) -> str:
 def _row(figures: dict[str, Any], figure: Figure) -> dict[str, Any]:
     row: dict[str, Any] = {"round": figures["round"], figure.name: figure.show(figures["held_out"]["value"])}
     if "unreadable" in figures:
-        row["unreadable"] = f"{figures['unreadable']:.0%}"
+        row["unreadable"] = figure.show(figures["unreadable"], 0)
     if not figures["round"]:
         return row | dict.fromkeys(
             ("kept", "loss", "reverse KL", "entropy", "truncated", "length", "tokens/s", "seconds"), ""

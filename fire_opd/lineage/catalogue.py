@@ -20,7 +20,7 @@ from fire_opd.lineage.inputs import INPUTS_FILE
 from fire_opd.lineage.objects import LOCK_FILE, outputs
 from fire_opd.lineage.ownership import COMMIT, check_owner, has_commit
 from fire_opd.lineage.workspace import NAME, RUN_FOLDER, branch_of, workspace_of
-from fire_opd.report import summarize
+from fire_opd.report import measured, summarize
 from fire_opd.runtime.failpoints import reach
 from fire_opd.runtime.ledger import read_attempts
 from fire_opd.runtime.lock import FileLock
@@ -202,7 +202,7 @@ def _summary(
 ) -> RunRecord:
     rounds = [found for found in summarize(run)["rounds"] if last_directory(run.spec, found["round"]) in recorded]
     attempts = [attempt for found in read_ledger(run).values() for attempt in found]
-    values = [rounds[at]["held_out"]["value"] for at in (0, -1)] if rounds else [None, None]
+    values = [found["held_out"]["value"] for found in measured(rounds)] or [None]
     fields = ("accuracy_before", "accuracy") if run.spec.evaluation.graded else ("held_out_kl_before", "held_out_kl")
     return RunRecord(
         name=name,
@@ -214,7 +214,7 @@ def _summary(
         teachers=sorted(run.spec.teachers),
         rounds=run.spec.rounds.count,
         done=rounds[-1]["round"] if rounds else 0,
-        **dict(zip(fields, values, strict=True)),
+        **dict(zip(fields, (values[0], values[-1]), strict=True)),
         seconds=round(sum(attempt["seconds"] for attempt in attempts), 3),
         cost=round(sum(attempt["cost"] for attempt in attempts), 6),
         files=files,

@@ -29,7 +29,7 @@ from fire_opd.report import write_report
 from fire_opd.runtime.failpoints import reach
 from fire_opd.runtime.process import ParentConnection
 from fire_opd.runtime.tick import Tick, no_tick
-from fire_opd.stages import ROUND, UNGRADED
+from fire_opd.stages import judging, round_stages
 from fire_opd.storage import Run, open_store, retired_manifest, state_folder
 
 _PUSH_JOBS = 4
@@ -37,12 +37,12 @@ _PUSH_JOBS = 4
 
 def stage_names(run: Run, round: int) -> list[str]:
     """The stages of dvc.yaml that a round made, in order, after those that it changed (`replaced`)."""
-    besides = [] if run.spec.evaluation.graded else [f"{stage.name}@{round}" for stage in UNGRADED]
     if not round:
         baselines = [f"baseline@{teacher}" for teacher in run.spec.teachers]
+        besides = [f"{stage.name}@0" for stage in judging(run.spec, 0)[1:]]
         return ["prepare", *baselines, "init", "evaluate-start", *besides]
     before = replaced(run, round - 1) if run.spec.state_at(round) == round else []
-    return [*before, *(f"{stage.name}@{round}" for stage in ROUND), *besides]
+    return [*before, *(f"{stage.name}@{round}" for stage in round_stages(run.spec, round))]
 
 
 def replaced(run: Run, last: int) -> list[str]:

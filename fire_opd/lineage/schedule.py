@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from fire_opd.runtime.simulate import Place, Task, simulate
 from fire_opd.spec import RunSpec
-from fire_opd.stages import STAGES
+from fire_opd.stages import STAGES, judging
 
 Seconds = Callable[[int, str, range], float]  # that an engine works: of a round, a stage, and some of its rollouts
 
@@ -67,9 +67,9 @@ def tasks_of(spec: RunSpec, seconds: Seconds, cores: int) -> Mapping[str, Task]:
             after = (name,)
         return after
 
-    judge = ("evaluate",) if spec.evaluation.graded else ("evaluate", "appraise")
     ended = add((), 1, *_SAMPLE) if spec.rounds.staleness else ()
     for n in range(1, spec.rounds.count + 1):
+        judge = [stage.name for stage in judging(spec, n)]
         if not spec.rounds.staleness:
             ended = add(ended, n, *_SAMPLE, "train", *judge)
         else:  # all that begins with round n waits for the end of round n - 1

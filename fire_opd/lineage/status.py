@@ -78,7 +78,8 @@ def _run(folder: Path, problems: list[str]) -> dict[str, Any]:
         held = FileLock(run.folder / LOCK).held()
         done, count = rounds_done(run), run.spec.rounds.count
         figure = figure_of(run.spec.evaluation)
-        values = [figure.show(round_figures(run, n)["held_out"]["value"]) for n in (0, done)] if done >= 0 else ["", ""]
+        shown = (0, run.spec.evaluated_at(done)) if done >= 0 else ()
+        values = [figure.show(round_figures(run, n)["held_out"]["value"]) for n in shown] or ["", ""]
     except FireOpdError as error:
         problems.append(str(error))
         return {"run": name, "state": "unreadable"}

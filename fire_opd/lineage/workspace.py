@@ -28,7 +28,7 @@ from fire_opd.lineage.removal import await_removal
 from fire_opd.lineage.snapshot import snapshot
 from fire_opd.runtime.failpoints import reach
 from fire_opd.spec import RunSpec
-from fire_opd.stages import STAGES
+from fire_opd.stages import APPRAISE, STAGES, judging
 from fire_opd.storage import Run, open_store, runs_folder, state_folder
 from fire_opd.storage.run import PARAMS_FILE, differences, making, refuse_other
 
@@ -45,6 +45,7 @@ def branch_of(name: str) -> str:
 
 def params_of(spec: RunSpec) -> dict[str, Any]:
     """What `params.yaml` says: the spec, the revisions of the stages, and the rounds that dvc.yaml unrolls."""
+    judged = {str(n): judging(spec, n) for n in range(spec.rounds.count + 1)}
     return {
         "demo": {},
         "revisions": {name: stage.revision for name, stage in STAGES.items()},
@@ -52,7 +53,8 @@ def params_of(spec: RunSpec) -> dict[str, Any]:
             str(n): {"previous": n - 1, "student": spec.rounds.student_of(n)} for n in range(1, spec.rounds.count + 1)
         },
         "served": spec.served or {},
-        "ungraded": {} if spec.evaluation.graded else {str(n): {} for n in range(spec.rounds.count + 1)},
+        "evaluated": {n: {} for n, stages in judged.items() if stages and n != "0"},
+        "ungraded": {n: {} for n, stages in judged.items() if APPRAISE in stages},
         "spec": spec.model_dump(mode="json"),
     }
 

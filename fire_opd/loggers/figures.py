@@ -19,7 +19,7 @@ class RoundFigures:
     Attributes:
         metrics: by name, for each of its updates, counted from 1 over the run; the last one also has those of the
             round, such as `held_out/value`.
-        samples: some of its held-out answers.
+        samples: some of the newest held-out answers.
     """
 
     metrics: dict[int, dict[str, float]]
@@ -43,7 +43,8 @@ def round_to_log(run: Run, number: int) -> RoundFigures:
     figures = flat(round_figures(run, number))
     of_round = {name: float(value) for name, value in figures if isinstance(value, int | float)}
     metrics[last] = {**metrics.get(last, {}), **of_round}
-    answers = Job(run, EVALUATE, number).directory(EVALUATE.outputs[-1].directory) / "samples.parquet"
+    evaluated = Job(run, EVALUATE, run.spec.evaluated_at(number))
+    answers = evaluated.directory(EVALUATE.outputs[-1].directory) / "samples.parquet"
     samples = pq.read_table(answers, columns=_SAMPLE_COLUMNS).slice(0, _SAMPLES).to_pylist()
     return RoundFigures(metrics, samples)
 

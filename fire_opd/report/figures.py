@@ -1,5 +1,6 @@
 """The figures of a run's rounds and teachers, from the manifests of their stages and the ledger."""
 
+from collections.abc import Iterable
 from typing import Any
 
 from fire_opd.evaluation.figure import figure_of
@@ -14,8 +15,9 @@ def round_figures(run: Run, number: int) -> dict[str, Any]:
     """The figures of one round from the manifests of its stages; round 0 has an evaluation only.
 
     `held_out` is what students are compared by: `figure` (accuracy, or held-out KL where answers are not graded), its
-    `value` and `by_domain`, mean `length` and `truncation_rate` of the answers. Where answers are graded, `accuracy`
-    tells greedy from sampled, and `unreadable` and `unreadable_by_domain` are shares of the answers.
+    `value` and `by_domain`, mean `length` and `truncation_rate` of the answers; of a round whose student is not
+    evaluated the value is None, and there are no domains. Where answers are graded, `accuracy` tells greedy from
+    sampled, and `unreadable` and `unreadable_by_domain` are shares of the answers.
     """
     found: dict[str, Any] = {"round": number, **_held_out(run, _evaluation(run, number))}
     if number:
@@ -38,9 +40,10 @@ def round_line(run: Run, number: int) -> str:
     figures, figure = round_figures(run, number), figure_of(run.spec.evaluation)
     held_out = figures["held_out"]
     domains = ", ".join(f"{name} {figure.show(value)}" for name, value in held_out["by_domain"].items())
-    line = f"round {number}/{run.spec.rounds.count}: {figure.name} {figure.show(held_out['value'])}"
+    shown = f"{figure.name} {figure.show(held_out['value'])}" if held_out["value"] is not None else "not evaluated"
+    line = f"round {number}/{run.spec.rounds.count}: {shown}"
     line += f" ({domains})" if domains else ""
-    if "unreadable" in figures:
+    if figures.get("unreadable") is not None:
         line += f" · unreadable {figures['unreadable']:.0%}"
     if number:
         line += (
@@ -50,6 +53,11 @@ def round_line(run: Run, number: int) -> str:
         )
         line += f" · skipped: {figures['skipped']}" if figures["skipped"] else ""
     return line
+
+
+def measured(rounds: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Those of some rounds' figures that have the held-out figure, in their order."""
+    return [figures for figures in rounds if figures["held_out"]["value"] is not None]
 
 
 def round_warning(run: Run, number: int) -> str | None:
@@ -74,9 +82,9 @@ def summarize(run: Run) -> dict[str, Any]:
 
 
 def _evaluation(run: Run, number: int) -> dict[str, Any]:
-    """Metrics of a round's evaluation, and of the appraisal of its answers."""
+    """Metrics of a round's evaluation, and of the appraisal of its answers; none where it is not evaluated."""
     found = Job(run, EVALUATE, number).metrics()
-    if run.spec.evaluation.graded:
+    if run.spec.evaluation.graded or not found:
         return found
     appraisal = Job(run, APPRAISE, number).metrics()
     domains = {name: {**found["by_domain"][name], **part} for name, part in appraisal["by_domain"].items()}
@@ -90,20 +98,20 @@ def _teacher(run: Run, name: str) -> dict[str, Any]:
 
 
 def _held_out(run: Run, metrics: dict[str, Any]) -> dict[str, Any]:
-    figure, domains = figure_of(run.spec.evaluation), metrics["by_domain"]
+    figure, domains = figure_of(run.spec.evaluation), metrics.get("by_domain", {})
     found: dict[str, Any] = {
         "held_out": {
             "figure": figure.name,
             "value": figure.of(metrics),
             "by_domain": {name: figure.of(part) for name, part in domains.items()},
-            "length": metrics["length"],
-            "truncation_rate": metrics["truncation_rate"],
+            "length": metrics.get("length"),
+            "truncation_rate": metrics.get("truncation_rate"),
         }
     }
     if run.spec.evaluation.graded:
         parts = {name: _accuracy(part) for name, part in domains.items()}
         found["accuracy"] = {**_accuracy(metrics), "by_domain": parts}
-        found["unreadable"] = metrics["unreadable"]
+        found["unreadable"] = metrics.get("unreadable")
         found["unreadable_by_domain"] = {name: part["unreadable"] for name, part in domains.items()}
     return found
 

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from fire_opd.evaluation.figure import ACCURACY, Figure, figure_of
+from fire_opd.report.figures import measured
 from fire_opd.spec import EvaluationSpec
 
 
@@ -46,7 +47,7 @@ def plain(name: str) -> str:
 
 def _draw_held_out(axes: Any, summary: dict[str, Any], figure: Figure) -> None:
     """The student over all prompts and by domain; where answers are graded, the teachers, and what was unreadable."""
-    rounds = summary["rounds"]
+    rounds = measured(summary["rounds"])
     x, found = [r["round"] for r in rounds], [r["held_out"] for r in rounds]
     axes.plot(x, [h["value"] for h in found], "k-", lw=2, label="student")
     for name in sorted(found[0]["by_domain"]) if found else ():

@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.table import Table
 
 from fire_opd.evaluation.figure import ACCURACY, Figure, figure_of
-from fire_opd.report.figures import round_warning, summarize
+from fire_opd.report.figures import measured, round_warning, summarize
 from fire_opd.report.files import PICTURE
 from fire_opd.storage import Run
 
@@ -34,7 +34,7 @@ def _table(summary: dict[str, Any], figure: Figure) -> Table:
     shares = sorted({d for figures in rounds for d in figures.get("kept_by_domain", {})})
     kind = "held-out KL to the teacher (nat a token, lower is better)"
     if graded:
-        greedy = all(figures["accuracy"]["greedy"] is not None for figures in rounds)
+        greedy = all(figures["accuracy"]["greedy"] is not None for figures in measured(rounds))
         kind = f"{'greedy' if greedy else 'mean'} accuracy on held-out prompts"
     title = f"{kind}, and what the filter kept by domain"
     table = Table(title=title, box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
@@ -58,5 +58,5 @@ def _held_out(figures: dict[str, Any], accuracy: dict[str, Any], domains: list[s
     held_out = figures["held_out"]
     cells = [figure.show(held_out["value"]), *(figure.show(held_out["by_domain"].get(d), 0) for d in domains)]
     if figure is ACCURACY:
-        cells += [ACCURACY.show(accuracy["sampled"], 0), f"{figures['unreadable']:.0%}"]
+        cells += [ACCURACY.show(accuracy["sampled"], 0), ACCURACY.show(figures["unreadable"], 0)]
     return cells

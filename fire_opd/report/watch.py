@@ -13,7 +13,7 @@ from rich.live import Live
 from rich.text import Text
 
 from fire_opd.evaluation.figure import figure_of
-from fire_opd.report.figures import round_figures, round_line
+from fire_opd.report.figures import measured, round_figures, round_line
 from fire_opd.runtime.ledger import read_attempts
 from fire_opd.runtime.lock import FileLock
 from fire_opd.stages import jobs_of, last_directory
@@ -63,7 +63,7 @@ def view(run: Run, recorded: int | None, figures: list[dict[str, Any]]) -> list[
     state = "complete" if done == count else f"{'at work' if held else 'stopped'}, round {done + 1} of {count}"
     lines = [f"{run.name} · {run.spec.method.name} · {state}"]
     if figures:
-        figure, values = figure_of(run.spec.evaluation), [f["held_out"]["value"] for f in figures]
+        figure, values = figure_of(run.spec.evaluation), [f["held_out"]["value"] for f in measured(figures)]
         lines.append(f"{figure.name} {figure.show(values[0])} {sparkline(values)} {figure.show(values[-1])}")
     if done < count:
         since = _since(run, done)

@@ -199,6 +199,11 @@ class EvaluationSpec(Part):
     greedy: bool = Field(False, description="Also decode greedily once.")
     max_tokens: int | None = Field(None, ge=1, description="Longest response; empty = sampling.max_tokens.")
     seed: int = Field(0, ge=0, description="Of the sampled answers, the same in every round and run.")
+    every: int = Field(
+        1,
+        ge=1,
+        description="Rounds from one evaluation to the next; the student before training and the last one always are.",
+    )
 
     @property
     def graded(self) -> bool:
@@ -304,6 +309,10 @@ class RunSpec(Part):
         """What decides the grades of rollouts; None where the method needs none."""
         graded = "correct" in self.score_columns
         return self.evaluation.model_dump(include={"grader", "answer_prefix"}) if graded else None
+
+    def evaluated_at(self, round: int) -> int:
+        """The newest round up to `round` whose student is evaluated."""
+        return round if round == self.rounds.count else round - round % self.evaluation.every
 
     def state_at(self, round: int) -> int:
         """The newest round up to `round` whose trainer state is written."""

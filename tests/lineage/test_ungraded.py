@@ -1,4 +1,7 @@
-"""A recorded run on an open-ended held-out set, which has no answers: its figure is the reverse KL to the teachers."""
+"""A recorded run on an open-ended held-out set, which has no answers: its figure is the reverse KL to the teachers.
+
+It is judged every second round.
+"""
 
 import csv
 import json
@@ -37,14 +40,14 @@ class Finished:
 
 @pytest.fixture(scope="module")
 def finished(assets: Assets, prefect_api: str, tmp_path_factory: pytest.TempPathFactory) -> Finished:
-    """One round; no held-out prompt has an answer, each domain has a teacher."""
+    """Two rounds; no held-out prompt has an answer, each domain has a teacher; the student of round 1 is not judged."""
     folder = tmp_path_factory.mktemp("ungraded")
     rows = [{"prompt": prompt, "domain": prompt[0].lower()} for prompt in PROMPTS]
     (folder / "held-out.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     machine = make_machine(folder / "machine", str(folder / "store"), PREFECT_API_URL=prefect_api)
     overrides = (
-        *("rounds.count=1", "evaluation.grader=none", "evaluation.greedy=false", "evaluation.k=2"),
-        *(f"evaluation.path={folder}/held-out.jsonl", "evaluation.max_tokens=8"),
+        *("rounds.count=2", "evaluation.grader=none", "evaluation.greedy=false", "evaluation.k=2"),
+        *(f"evaluation.path={folder}/held-out.jsonl", "evaluation.max_tokens=8", "evaluation.every=2"),
     )
     printed = machine.demo(assets, "open", *overrides)
     return Finished(machine, machine.run("open"), printed)
@@ -65,7 +68,7 @@ def logprobs(path: Path, prompt: list[int], response: list[int]) -> list[float]:
     return found
 
 
-@pytest.mark.parametrize("number", [0, 1])
+@pytest.mark.parametrize("number", [0, 2])
 def test_the_figure_is_that_of_the_models_themselves(finished: Finished, number: int) -> None:
     answers = read_table(finished.run.path(f"rounds/{number}/evaluation/rollouts.parquet"), ROLLOUT).to_pylist()
     assert [answer["teacher"] for answer in answers[::2]] == ["m", "c"] * 10
@@ -84,24 +87,27 @@ def test_the_figure_is_that_of_the_models_themselves(finished: Finished, number:
 
 def test_log_table_and_files_name_it(finished: Finished) -> None:
     printed = finished.printed
-    assert "round 0/1: held-out KL" in printed
-    assert "round 1/1: held-out KL" in printed
+    assert "round 0/2: held-out KL" in printed
+    assert "round 1/2: not evaluated" in printed
+    assert "round 2/2: held-out KL" in printed
     assert "held-out KL to the teacher (nat a token, lower is better)" in printed
     assert "accuracy" not in printed
     assert "unreadable" not in printed
     found = summary(finished)
-    assert [figures["held_out"]["figure"] for figures in found["rounds"]] == ["held-out KL"] * 2
-    assert set(found["rounds"][1]["held_out"]["by_domain"]) == {"m", "c"}
+    assert [figures["held_out"]["figure"] for figures in found["rounds"]] == ["held-out KL"] * 3
+    assert set(found["rounds"][2]["held_out"]["by_domain"]) == {"m", "c"}
     assert all(teacher["held_out"]["value"] is None for teacher in found["teachers"].values())
     with finished.run.path("report/rounds.csv").open() as file:
         rows = list(csv.DictReader(file))
-    assert [row["accuracy"] for row in rows] == ["", ""]
-    assert [float(row["held_out"]) for row in rows] == [figures["held_out"]["value"] for figures in found["rounds"]]
+    assert [row["accuracy"] for row in rows] == ["", "", ""]
+    values = [figures["held_out"]["value"] for figures in found["rounds"]]
+    assert [float(row["held_out"]) if row["held_out"] else None for row in rows] == values
+    assert values[1] is None
     assert finished.run.path("report/curves.png").stat().st_size > 0
 
 
 def test_the_gate_judges_by_it(finished: Finished) -> None:
-    verdict = judge(*(finished.run.path(f"rounds/{n}/evaluation") for n in (0, 1)), GateSpec(margin_nat=10))
+    verdict = judge(*(finished.run.path(f"rounds/{n}/evaluation") for n in (0, 2)), GateSpec(margin_nat=10))
     assert verdict.figure is DIVERGENCE
     assert verdict.low < verdict.new - verdict.promoted < verdict.high
     assert not verdict.reasons or all(reason.startswith("domain") for reason in verdict.reasons)
@@ -110,17 +116,17 @@ def test_the_gate_judges_by_it(finished: Finished) -> None:
 def test_the_record_holds_it(finished: Finished) -> None:
     assert "up to date" in finished.machine.dvc("open", "status")
     line = next(line for line in finished.machine.fire_opd("runs").splitlines() if line.split()[:1] == ["open"])
-    values = [f"{figures['held_out']['value']:.3f}" for figures in summary(finished)["rounds"]]
+    values = [f"{figures['held_out']['value']:.3f}" for figures in summary(finished)["rounds"][::2]]
     assert " ".join(line.split()).count(f"held-out KL {values[0]} {values[1]}") == 1
     assert f"held-out KL {values[0]} → {values[1]}" in finished.machine.fire_opd("explain", "open")
     assert "all digests are equal" in finished.machine.fire_opd("reproduce", "open")
 
 
 def test_the_stage_alone_gives_the_same_bytes(finished: Finished) -> None:
-    appraisal = finished.run.path("rounds/1/appraisal")
+    appraisal = finished.run.path("rounds/2/appraisal")
     before = directory_digest(appraisal)
     shutil.rmtree(appraisal)
-    command = ("appraise", "--run", str(finished.run.folder), "--round", "1")
+    command = ("appraise", "--run", str(finished.run.folder), "--round", "2")
     assert "up to date" not in finished.machine.fire_opd(*command)
     assert directory_digest(appraisal) == before
     assert "up to date" in finished.machine.fire_opd(*command)

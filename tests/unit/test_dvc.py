@@ -76,7 +76,8 @@ def test_a_stage_is_the_same_in_both(stages: dict[str, Any], stage: Stage) -> No
 
 def test_no_stage_is_missing(stages: dict[str, Any]) -> None:
     assert set(stages) == {*STAGES, "evaluate-start", *OTHERS}
-    assert all(stages[stage.name]["foreach"] == "${rounds}" for stage in ROUND)
+    assert all(stages[stage.name]["foreach"] == "${rounds}" for stage in ROUND[:-1])
+    assert stages["evaluate"]["foreach"] == "${evaluated}"
     assert all(stages[stage.name]["foreach"] == "${ungraded}" for stage in UNGRADED)
     assert stages["baseline"]["foreach"] == "${spec.teachers}"
     start, evaluate = stages["evaluate-start"], body(stages["evaluate"])
@@ -99,6 +100,16 @@ def test_rounds_without_a_grader_are_appraised_and_recorded(assets: Assets, tmp_
         run = Run.create(tmp_path / spec.evaluation.grader, spec)
         assert stage_names(run, 0)[-1 - len(besides) :] == ["evaluate-start", *(name.format(0) for name in besides)]
         assert stage_names(run, 2)[-1 - len(besides) :] == ["evaluate@2", *(name.format(2) for name in besides)]
+
+
+def test_rounds_that_are_not_evaluated_are_recorded_without(assets: Assets, tmp_path: Path) -> None:
+    spec = assets.spec("rounds.count=5", "evaluation.every=3", "evaluation.greedy=false", "evaluation.grader=none")
+    found = params_of(spec)
+    assert (list(found["evaluated"]), list(found["ungraded"])) == (["3", "5"], ["0", "3", "5"])
+    run = Run.create(tmp_path / "run", spec)
+    assert [stage_names(run, n)[-1] for n in range(6)] == [
+        *("appraise@0", "train@1", "train@2", "appraise@3", "train@4", "appraise@5"),
+    ]
 
 
 def test_no_tracked_file_holds_a_secret_or_a_place() -> None:

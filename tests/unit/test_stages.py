@@ -12,7 +12,7 @@ from typer.main import get_command
 import flows.distill
 from fire_opd.cli import app
 from fire_opd.spec import spec_values
-from fire_opd.stages import ROUND, STAGES, START, UNGRADED, Job, last_directory
+from fire_opd.stages import ROUND, STAGES, START, UNGRADED, Job, judging, last_directory
 from fire_opd.storage import Run, commit_stage
 from tests.conftest import Assets
 
@@ -33,21 +33,22 @@ class Noted:
 
 
 @pytest.mark.parametrize("grader", ["exact", "none"])
+@pytest.mark.parametrize("every", [1, 2])
 @pytest.mark.parametrize("staleness", [0, 1])
 def test_the_flow_runs_every_stage_when_its_inputs_are_there(
-    assets: Assets, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, staleness: int, grader: str
+    assets: Assets, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, staleness: int, grader: str, every: int
 ) -> None:
     graded = [f"evaluation.grader={grader}", *(["evaluation.greedy=false"] if grader == "none" else [])]
-    spec = assets.spec("rounds.count=3", f"rounds.staleness={staleness}", *graded)
+    spec = assets.spec("rounds.count=3", f"rounds.staleness={staleness}", f"evaluation.every={every}", *graded)
     run, jobs, finished = Run.create(tmp_path / "run", spec), list[tuple[str, int]](), list[int]()
     for stage in (*ROUND, *UNGRADED):
         monkeypatch.setattr(flows.distill, stage.name, Noted(stage.name, jobs))
     order = flows.distill._a_round_ahead if staleness else flows.distill._in_turn
     order(Mock(run=run), finished.append)
     assert finished == [0, 1, 2, 3]
-    rounds = [stage.name for stage in (*ROUND, *(() if spec.evaluation.graded else UNGRADED))]
-    start = {(name, 0) for name in ("evaluate", *(() if spec.evaluation.graded else ("appraise",)))}
-    assert sorted(jobs) == sorted({(name, n) for name in rounds for n in (1, 2, 3)} | start)
+    judges = ("evaluate", *(() if spec.evaluation.graded else ("appraise",)))
+    judged = {(name, n) for name in judges for n in (0, 1, 2, 3) if every == 1 or n != 1}
+    assert sorted(jobs) == sorted({(stage.name, n) for stage in ROUND[:-1] for n in (1, 2, 3)} | judged)
     there = {run.path(output.directory.format(teacher="m")) for stage in START for output in stage.outputs}
     for job in (Job(run, STAGES[name], n) for name, n in jobs):
         for output in job.stage.outputs:
@@ -103,6 +104,13 @@ def test_a_round_is_complete_when_its_held_out_figure_is_there(assets: Assets) -
     ungraded = assets.spec("evaluation.grader=none", "evaluation.greedy=false")
     assert last_directory(assets.spec(), 2) == "rounds/2/evaluation"
     assert last_directory(ungraded, 2) == "rounds/2/appraisal"
+
+
+def test_evaluated_every_so_many_rounds(assets: Assets) -> None:
+    spec = assets.spec("rounds.count=5", "evaluation.every=2")
+    assert [spec.evaluated_at(n) for n in range(6)] == [0, 0, 2, 2, 4, 5]
+    assert [[stage.name for stage in judging(spec, n)] for n in (0, 1, 2, 5)] == [["evaluate"], [], *[["evaluate"]] * 2]
+    assert last_directory(spec, 3) == "rounds/3/checkpoint"
 
 
 def test_another_grader_leaves_the_training_as_it_is(assets: Assets) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 from fire_opd.evaluation.figure import figure_of
 from fire_opd.fire.ragged import flatten
 from fire_opd.records import BATCH, SCORE, read_table
+from fire_opd.report.figures import measured
 from fire_opd.report.picture import plain
 from fire_opd.runtime.ledger import read_attempts
 from fire_opd.stages import STAGES
@@ -29,11 +30,12 @@ def held_out(run: Run, summary: dict[str, Any]) -> str:
         "seconds of work": list(accumulate(r.get("seconds", 0.0) for r in rounds)),
     }
     sheet, panels = _sheet(9, 2.8, 3)
-    for axes, (what, x) in zip(panels, by.items(), strict=True):
+    for axes, (what, x_all) in zip(panels, by.items(), strict=True):
+        x = [value for value, found in zip(x_all, rounds, strict=True) if measured([found])]
         for place, name in enumerate(sorted(rounds[0]["held_out"]["by_domain"]) if rounds else (), 1):
-            values = [r["held_out"]["by_domain"].get(name) for r in rounds]
+            values = [r["held_out"]["by_domain"].get(name) for r in measured(rounds)]
             axes.plot(x, values, color=COLOURS[place % len(COLOURS)], lw=1, marker="o", ms=2, label=plain(name))
-        values = [r["held_out"]["value"] for r in rounds]
+        values = [r["held_out"]["value"] for r in measured(rounds)]
         axes.plot(x, values, color=COLOURS[0], lw=2, marker="o", ms=3, label="all")
         axes.set_title(f"by {what}", fontsize=9)
         axes.xaxis.get_major_locator().set_params(integer=True)

@@ -30,6 +30,7 @@ def on_gpus(assets: Assets, *overrides: str) -> RunSpec:
 
 def test_in_turn(assets: Assets) -> None:
     assert ends(assets.spec("rounds.count=2")) == [17.0, 34.0]
+    assert ends(assets.spec("rounds.count=3", "evaluation.every=2")) == [15.0, 32.0, 49.0]
 
 
 def test_a_round_ahead(assets: Assets) -> None:

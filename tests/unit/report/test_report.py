@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -119,6 +120,25 @@ def test_ungraded(made: Made, capsys: pytest.CaptureFixture[str]) -> None:
     printed = capsys.readouterr().out
     assert "held-out KL to the teacher (nat a token, lower is better)" in printed
     assert "%" not in printed.replace("80%", "").replace("0%", "")  # but what the filter kept
+
+
+@pytest.mark.parametrize("graded", [True, False])
+def test_a_round_that_is_not_evaluated(made: Made, capsys: pytest.CaptureFixture[str], graded: bool) -> None:
+    ungraded = () if graded else ("evaluation.grader=none", "evaluation.greedy=false")
+    figures = (GRADED, None) if graded else (UNGRADED, 1.5)
+    run = made(*figures, "rounds.count=2", "evaluation.every=2", *ungraded)
+    shutil.rmtree(run.path("rounds/1/evaluation"))
+    shutil.rmtree(run.path("rounds/1/appraisal"), ignore_errors=True)
+    before, after = write_report(run)["rounds"]
+    assert before["held_out"]["value"] == (0.25 if graded else 1.5)
+    assert (after["held_out"]["value"], after["held_out"]["by_domain"]) == (None, {})
+    assert after.get("unreadable") is None
+    assert [row["held_out"] for row in rows(run)] == [str(before["held_out"]["value"]), ""]
+    assert round_line(run, 1).startswith("round 1/2: not evaluated · kept 80%")
+    assert round_warning(run, 1) is None
+    print_report(run)
+    assert "80%" in capsys.readouterr().out
+    assert json.loads(json.dumps(after))["keep_ratio"] == 0.8
 
 
 def test_a_round_without_its_appraisal_is_not_complete(made: Made) -> None:
