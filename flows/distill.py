@@ -65,6 +65,7 @@ def distil(run: Run, board: Board) -> dict[str, Any]:
             queue.add(round)
 
         with crew_of(run) as crew:
+            crew.expect("sampler", "scorer", "trainer", "local")
             prepare(crew)
             for teacher in run.spec.teachers:
                 baseline(crew, teacher=teacher)  # before the others take their share of the device

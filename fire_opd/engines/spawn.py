@@ -36,8 +36,8 @@ def place_of(run: Run, role: str) -> RolePlacement:
     return RolePlacement() if role in DEVICELESS else getattr(run.spec.placement, role)
 
 
-def spawn(run: Run, seat: Seat) -> EngineProcess:
-    """Start the engine of a seat; it is not ready yet."""
+def spawn(run: Run, seat: Seat, waits: bool = False) -> EngineProcess:
+    """Start the engine of a seat; it is not ready yet, and one that `waits` loads only when it is told to."""
     command, env = engine_command(run, seat), environment(run, seat)
     if seat.role == "trainer":
         place = run.spec.placement.trainer
@@ -45,6 +45,7 @@ def spawn(run: Run, seat: Seat) -> EngineProcess:
             command = _launcher(run, env) + arguments(run, seat) + ["--store-port", str(free_port())]
         else:
             env |= ranks(0, 1, "127.0.0.1", free_port())
+    command += ["--waits"] if waits else []
     return EngineProcess(seat.name, command, run.path(f"logs/{seat.name}.log"), env)
 
 

@@ -90,7 +90,10 @@ def _rounds(spec: "RunSpec") -> Iterator[str]:
     if rounds.updates > rounds.rollouts:
         yield f"rounds.updates ({rounds.updates}) exceeds rounds.rollouts ({rounds.rollouts})"
     if train.warmup_updates > spec.total_updates:
-        yield f"train.warmup_updates ({train.warmup_updates}) exceeds the {spec.total_updates} updates"
+        yield (
+            f"train.warmup_updates ({train.warmup_updates}) exceeds the {spec.total_updates} updates of the run; lower "
+            "it, or raise rounds.count, rounds.updates or train.total_updates"
+        )
     for name, part in (("filter", spec.filter), ("weights", spec.weights)):
         if (part.scope == "micro_batch") != (part.micro_batch is not None):
             yield f"{name}.micro_batch is given exactly when {name}.scope is micro_batch (scope: {part.scope})"
