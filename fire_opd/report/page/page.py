@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from fire_opd.evaluation.figure import figure_of
-from fire_opd.report.figures import summarize
+from fire_opd.report.figures import measured, summarize
 from fire_opd.report.page.answers import SHOWN_PROMPTS, answers, difference
 from fire_opd.report.page.charts import held_out, lanes, shares, weights
 from fire_opd.report.page.template import render, resource
@@ -28,7 +28,7 @@ def write_page(run: Run) -> Path:
         ArtifactError: a table of the run cannot be read.
     """
     summary, texts = summarize(run), texts_of(run)
-    last = run.spec.evaluated_at(max((figures["round"] for figures in summary["rounds"]), default=0))
+    last = max((figures["round"] for figures in measured(summary["rounds"])), default=0)
     file = run.path(PAGE)
     file.parent.mkdir(exist_ok=True)
     page = render(
@@ -74,7 +74,7 @@ def _headline(run: Run, summary: dict[str, Any], last: int) -> str:
         return before
     best = f", best after round {summary['best_round']}" if summary["best_round"] not in (None, last) else ""
     count = "1 round" if last == 1 else f"{last} rounds"
-    return f"{before}, {figure.show(rounds[last]['held_out']['value'])} after {count}{best}"
+    return f"{before}, {figure.show(measured(rounds)[-1]['held_out']['value'])} after {count}{best}"
 
 
 def _row(run: Run, figures: dict[str, Any]) -> dict[str, str]:
