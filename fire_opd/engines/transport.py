@@ -6,7 +6,7 @@ Either way an engine is the same guarded child, which takes one JSON line a stag
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
-from fire_opd.engines.spawn import Seat, spawn
+from fire_opd.engines.spawn import Seat, of_several_ranks, spawn
 from fire_opd.runtime.process import EngineProcess
 from fire_opd.runtime.tick import Tick, no_tick
 from fire_opd.storage import Run
@@ -62,9 +62,10 @@ class Here:
         """The machine is there."""
 
     def expect(self, seats: Sequence[Seat]) -> None:
-        """Let engines import."""
+        """Let engines import; not the ranks of a trainer, which do not wait for one another for long."""
         for seat in seats:
-            self._expected[seat] = spawn(self._run, seat, waits=True)
+            if not of_several_ranks(self._run, seat):
+                self._expected[seat] = spawn(self._run, seat, waits=True)
 
     def start(self, seat: Seat) -> Engine:
         """As a child of this process."""

@@ -29,6 +29,8 @@ def test_an_engine_that_is_expected_imports_and_waits(assets: Assets, tmp_path: 
     assert psutil.Process(engine.wait_ready(180)["pid"]).cmdline()[-1] == "--waits"
     engine.close()
     here.expect([seat])
+    Here(Run.create(tmp_path / "two", assets.spec("placement.trainer.devices=[0,1]"))).expect([Seat("trainer")])
+    assert not project_processes(tmp_path / "two")  # several ranks do not wait for one another for long
     here.release()  # a run that was stopped before it needed them
     assert not project_processes(run.folder)
 
