@@ -2,6 +2,8 @@
 
 fire-opd demo-lm --run runs/demo-lm-0 [-S seed=1]        # one run a seed; needs the extra `lm`
 python -m benchmarks.demo_lm runs/demo-lm-0 …            # docs/demo-lm.md, benchmarks/results/demo-lm.json
+
+The figures of other seeds stay; stages, answers and picture are those of the first run that is given.
 """
 
 import argparse
@@ -37,9 +39,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("runs", type=Path, nargs="+", help="folders of finished runs, one a seed")
     runs = [Run.open(folder) for folder in parser.parse_args().runs]
+    here = conditions()
+    known = json.loads(RESULT.read_text())["runs"] if RESULT.is_file() else []
+    by_seed = {run["seed"]: run for run in known} | {run.spec.seed: figures(run) | here for run in runs}
     result = {
-        **conditions(),
-        "runs": [figures(run) for run in runs],
+        **here,
+        "runs": [by_seed[seed] for seed in sorted(by_seed)],
+        "shown": runs[0].spec.seed,
         "answers": spoken(runs[0]),
     }
     RESULT.write_text(json.dumps(result, indent=1) + "\n")
@@ -107,18 +113,20 @@ def table(result: dict[str, Any]) -> str:
     lines += [
         "",
         "| seed | KL of rollouts, first and last round | KL of held-out answers, before and after "
-        "| right, before and after | teacher | minutes |",
+        "| right, before and after | teacher | minutes | on |",
     ]
-    lines += ["|---|---|---|---|---|---|"]
+    lines += ["|---|---|---|---|---|---|---|"]
     for run in result["runs"]:
         kl, right, teacher = run["reverse_kl"], run["accuracy"], next(iter(run["teacher"].values()))
         before, after = run["held_out_kl"]
         lines.append(
             f"| {run['seed']} | {kl[0]:.2f} → {kl[-1]:.2f} | {before:.2f} → {after:.2f} "
-            f"| {right[0]:.0%} → {right[-1]:.0%} ({run['difference']}) | {teacher:.0%} | {run['minutes']:.0f} |"
+            f"| {right[0]:.0%} → {right[-1]:.0%} ({run['difference']}) | {teacher:.0%} "
+            f"| {run['minutes']:.0f} | {run['date']} |"
         )
-    lines += ["", f"| stage, seed {result['runs'][0]['seed']} | seconds | tokens a second |", "|---|---|---|"]
-    for stage, found in result["runs"][0]["stages"].items():
+    shown = next(run for run in result["runs"] if run["seed"] == result["shown"])
+    lines += ["", f"| stage, seed {shown['seed']} | seconds | tokens a second |", "|---|---|---|"]
+    for stage, found in shown["stages"].items():
         lines.append(f"| {stage} | {found['seconds']} | {found['tokens_a_second'] or '–'} |")
     lines += ["", "| asked | before | after |", "|---|---|---|"]
     lines += [
