@@ -65,8 +65,8 @@ def distil(run: Run, board: Board) -> dict[str, Any]:
             queue.add(round)
 
         with crew_of(run) as crew:
-            crew.expect("sampler", "scorer", "trainer", "local")
             prepare(crew)
+            crew.expect("sampler", "scorer", "trainer", "local")
             for teacher in run.spec.teachers:
                 baseline(crew, teacher=teacher)  # before the others take their share of the device
             crew.start("trainer", "sampler", "scorer", "local")

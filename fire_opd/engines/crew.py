@@ -98,8 +98,13 @@ class Crew:
         self.close()
 
     def expect(self, *roles: str) -> None:
-        """Let resident engines import, which takes seconds and no device, beside what comes before their `start`."""
-        self._transport.expect(self._resident_seats(roles))
+        """Let resident engines import, which takes seconds, beside what this run does before their `start`.
+
+        Not while it waits for the devices: another run has the machine then.
+        """
+        if seats := self._resident_seats(roles):
+            self._hold()
+            self._transport.expect(seats)
 
     def start(self, *roles: str) -> None:
         """Start resident engines that are not there yet, without waiting: they load side by side.
