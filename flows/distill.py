@@ -66,7 +66,6 @@ def distil(run: Run, board: Board) -> dict[str, Any]:
 
         with crew_of(run) as crew:
             prepare(crew)
-            crew.expect("sampler", "scorer", "trainer", "local")
             for teacher in run.spec.teachers:
                 baseline(crew, teacher=teacher)  # before the others take their share of the device
             crew.start("trainer", "sampler", "scorer", "local")

@@ -97,23 +97,18 @@ class Crew:
     ) -> None:
         self.close()
 
-    def expect(self, *roles: str) -> None:
-        """Let resident engines import, which takes seconds, beside what this run does before their `start`.
-
-        Not while it waits for the devices: another run has the machine then.
-        """
-        if seats := self._resident_seats(roles):
-            self._hold()
-            self._transport.expect(seats)
-
     def start(self, *roles: str) -> None:
         """Start resident engines that are not there yet, without waiting: they load side by side.
 
         Engines that sleep between their stages share memory, so each loads when the others sleep: at its first stage.
+
+        A run whose last round is complete needs none; should an earlier stage be missing, its job starts its engine.
         """
-        if seats := self._resident_seats(roles):
-            self._hold()
-            for seat in seats:
+        if read_manifest(self.run.path(last_directory(self.run.spec, self.run.spec.rounds.count))):
+            return
+        self._hold()
+        for seat in [seat for role in roles for seat in self._seats(role)]:
+            if self._resident and self._mode(seat.role) == "resident":
                 self._live(seat)
 
     def perform(self, stage: str, round: int = 0, teacher: str = "", tick: Tick = no_tick) -> dict[str, Any]:
@@ -231,16 +226,6 @@ class Crew:
     def _seats(self, role: str, teacher: str = "") -> list[Seat]:
         """The engines of a role: several where it has replicas, and of a teacher always one."""
         return [Seat(role, teacher, n) for n in range(1 if teacher else place_of(self.run, role).replicas)]
-
-    def _resident_seats(self, roles: Sequence[str]) -> list[Seat]:
-        """The resident engines of roles.
-
-        A run whose last round is complete needs none; should an earlier stage be missing, its job starts its engine.
-        """
-        if read_manifest(self.run.path(last_directory(self.run.spec, self.run.spec.rounds.count))):
-            return []
-        kept = [role for role in roles if self._resident and self._mode(role) == "resident"]
-        return [seat for role in kept for seat in self._seats(role)]
 
     def _stays(self, job: Job) -> bool:
         """Whether the engine of a job is kept for the next one."""

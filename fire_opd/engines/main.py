@@ -27,7 +27,6 @@ def main() -> None:
     parser.add_argument("--role", required=True)
     parser.add_argument("--teacher", default="")
     parser.add_argument("--store-port", type=int, default=0)
-    parser.add_argument("--waits", action="store_true", help="import, and load when the parent says so")
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     run = Run.open(arguments.run)
@@ -36,11 +35,8 @@ def main() -> None:
         _follow(run, arguments.store_port, rank)
         return
     parent = ParentConnection()
-    begun, waited = time.monotonic(), 0.0
+    begun = time.monotonic()
     try:
-        _import(arguments.role)
-        if arguments.waits:
-            waited = parent.wait()
         engine = _load(run, arguments.role, arguments.teacher, arguments.store_port)
     except Exception as error:
         parent.send_error(error)
@@ -53,11 +49,12 @@ def main() -> None:
         job = Job(run, STAGES[request["stage"]], request["round"], request["teacher"], request["chunk"])
         return execute(job, engine, parent.tick)
 
-    parent.serve({"pid": os.getpid(), "load_seconds": round(time.monotonic() - begun - waited, 3)}, answer)
+    parent.serve({"pid": os.getpid(), "load_seconds": round(time.monotonic() - begun, 3)}, answer)
 
 
 def _load(run: Run, role: str, teacher: str, store_port: int) -> Engine:
-    """Build the engine of a role; its imports are heavy, and exclude one another (vLLM, DeepSpeed)."""
+    """Import and build the engine of a role; the imports are heavy, and exclude one another (vLLM, DeepSpeed)."""
+    _import(role)
     if role == "local":
         from fire_opd.engines.local import Local
 

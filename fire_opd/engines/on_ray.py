@@ -8,7 +8,6 @@ import contextlib
 import os
 import secrets
 import threading
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -58,9 +57,6 @@ class OnRay:
             except BaseException:
                 self.release()
                 raise
-
-    def expect(self, seats: Sequence[Seat]) -> None:
-        """Nothing: which node an engine gets is settled when it has its place."""
 
     def start(self, seat: Seat) -> Engine:
         """Start the engine of a seat in its place, which is found again if its node was lost."""

@@ -36,21 +36,16 @@ def place_of(run: Run, role: str) -> RolePlacement:
     return RolePlacement() if role in DEVICELESS else getattr(run.spec.placement, role)
 
 
-def spawn(run: Run, seat: Seat, waits: bool = False) -> EngineProcess:
-    """Start the engine of a seat; it is not ready yet, and one that `waits` loads only when it is told to."""
+def spawn(run: Run, seat: Seat) -> EngineProcess:
+    """Start the engine of a seat; it is not ready yet."""
     command, env = engine_command(run, seat), environment(run, seat)
-    if of_several_ranks(run, seat):
-        command = _launcher(run, env) + arguments(run, seat) + ["--store-port", str(free_port())]
-    elif seat.role == "trainer":
-        env |= ranks(0, 1, "127.0.0.1", 0)  # any port: one rank meets nobody
-    command += ["--waits"] if waits else []
+    if seat.role == "trainer":
+        place = run.spec.placement.trainer
+        if len(place.devices) > 1 or place.hostfile:
+            command = _launcher(run, env) + arguments(run, seat) + ["--store-port", str(free_port())]
+        else:
+            env |= ranks(0, 1, "127.0.0.1", free_port())
     return EngineProcess(seat.name, command, run.path(f"logs/{seat.name}.log"), env)
-
-
-def of_several_ranks(run: Run, seat: Seat) -> bool:
-    """Whether the engine of a seat is a trainer whose ranks DeepSpeed's launcher starts."""
-    place = run.spec.placement.trainer
-    return seat.role == "trainer" and (len(place.devices) > 1 or bool(place.hostfile))
 
 
 def engine_command(run: Run, seat: Seat) -> list[str]:

@@ -3,11 +3,10 @@
 Either way an engine is the same guarded child, which takes one JSON line a stage.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, Protocol
 
-from fire_opd.engines.spawn import Seat, of_several_ranks, spawn
-from fire_opd.runtime.process import EngineProcess
+from fire_opd.engines.spawn import Seat, spawn
 from fire_opd.runtime.tick import Tick, no_tick
 from fire_opd.storage import Run
 
@@ -38,10 +37,6 @@ class Transport(Protocol):
         """Make sure that there is a place for each engine; raises RunError where there is none."""
         ...
 
-    def expect(self, seats: Sequence[Seat]) -> None:
-        """Once, at the beginning: let the engines of seats do what needs no device; `start` has them do the rest."""
-        ...
-
     def start(self, seat: Seat) -> Engine:
         """Start the engine of a seat, without waiting for it."""
         ...
@@ -56,28 +51,16 @@ class Here:
 
     def __init__(self, run: Run) -> None:
         self._run = run
-        self._expected: dict[Seat, EngineProcess] = {}  # they import, and wait
 
     def hold(self) -> None:
         """The machine is there."""
 
-    def expect(self, seats: Sequence[Seat]) -> None:
-        """Let engines import; not the ranks of a trainer, which do not wait for one another for long."""
-        for seat in seats:
-            if not of_several_ranks(self._run, seat):
-                self._expected[seat] = spawn(self._run, seat, waits=True)
-
     def start(self, seat: Seat) -> Engine:
         """As a child of this process."""
-        if not (engine := self._expected.pop(seat, None)):
-            return spawn(self._run, seat)
-        engine.load()
-        return engine
+        return spawn(self._run, seat)
 
     def release(self) -> None:
-        """End what was expected and never started; engines end by themselves."""
-        while self._expected:
-            self._expected.popitem()[1].close()
+        """Engines end by themselves."""
 
 
 def transport_of(run: Run) -> Transport:

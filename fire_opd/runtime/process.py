@@ -5,8 +5,7 @@ nothing holds the parent's pipes. An engine's standard input is one end of a soc
 object a line, paths and names, never tensors. It has no address, so nobody else can speak to an engine, and whatever
 starts the engine (DeepSpeed's launcher) hands it on.
 
-    parent → engine   {"load": true} once, where it was started with --waits;
-                      {"stage": "rollout", "round": 3, "teacher": "", "chunk": null}, or {"rest": true}
+    parent → engine   {"stage": "rollout", "round": 3, "teacher": "", "chunk": null}, or {"rest": true}
     engine → parent   {"ready": {...}} once; for each stage {"tick": [done, total]}…, then {"done": {...}}
                       or {"error": {...}}
 """
@@ -109,10 +108,6 @@ class EngineProcess:
             self._process = GuardedProcess(command, log, env, engine_end.fileno())
         self.info: dict[str, Any] = {}
 
-    def load(self) -> None:
-        """Tell an engine that waits with it to load."""
-        self._send({"load": True})
-
     def wait_ready(self, deadline: float) -> dict[str, Any]:
         """Wait until the engine has said that it is ready.
 
@@ -144,7 +139,8 @@ class EngineProcess:
             EngineDied: it ended or stayed silent.
             FireOpdError: the error that the stage raised, as its own class; EngineError for any other exception.
         """
-        self._send(request)
+        with contextlib.suppress(OSError):  # a dead engine is reported by _receive
+            self._connection.sendall(json.dumps(dict(request)).encode() + b"\n")
         while True:
             message = self._receive(time.monotonic() + tick_deadline, tick_deadline)
             if "tick" in message:
@@ -158,10 +154,6 @@ class EngineProcess:
         """End the engine and everything it started."""
         self._connection.close()
         self._process.close()
-
-    def _send(self, message: Mapping[str, Any]) -> None:
-        with contextlib.suppress(OSError):  # a dead engine is reported by _receive
-            self._connection.sendall(json.dumps(dict(message)).encode() + b"\n")
 
     def _rebuilt(self, error: Mapping[str, str]) -> errors.FireOpdError:
         """The error that the engine met, as its own class when it is one of ours; its traceback is in the log."""
@@ -256,13 +248,6 @@ class ParentConnection:
         traceback.print_exception(error)
         self.send({"error": {"type": type(error).__name__, "message": str(error)}})
 
-    def wait(self) -> float:
-        """Wait until the parent says to load; returns the seconds."""
-        begun = time.monotonic()
-        if not self._lines.readline():
-            _end_at_once()
-        return time.monotonic() - begun
-
     def serve(self, ready: Mapping[str, Any], answer: Callable[[dict[str, Any]], dict[str, Any]]) -> NoReturn:
         """Say that this engine is ready, and answer one request after the other."""
         requests: queue.Queue[dict[str, Any]] = queue.Queue()
@@ -277,9 +262,4 @@ class ParentConnection:
     def _read(self, requests: "queue.Queue[dict[str, Any]]") -> None:
         while line := self._lines.readline():
             requests.put(json.loads(line))
-        _end_at_once()
-
-
-def _end_at_once() -> None:
-    """The parent is gone; the guard ends whatever this process started."""
-    os.kill(os.getpid(), signal.SIGKILL)
+        os.kill(os.getpid(), signal.SIGKILL)  # the guard ends whatever this process started

@@ -3,36 +3,20 @@
 import sys
 from pathlib import Path
 
-import psutil
 import pytest
 
 from fire_opd.engines.cluster import bundles
 from fire_opd.engines.crew import Crew
 from fire_opd.engines.node import Node
 from fire_opd.engines.spawn import Seat, environment
-from fire_opd.engines.transport import Here
 from fire_opd.spec import PlacementSpec
 from fire_opd.storage import Run
-from tests.conftest import Assets, project_processes
+from tests.conftest import Assets
 
 
 def test_a_run_on_one_machine_does_not_import_ray(assets: Assets, tmp_path: Path) -> None:
     Crew(Run.create(tmp_path / "run", assets.spec())).close()
     assert "ray" not in sys.modules
-
-
-def test_an_engine_that_is_expected_imports_and_waits(assets: Assets, tmp_path: Path) -> None:
-    run, seat = Run.create(tmp_path / "run", assets.spec()), Seat("local")
-    here = Here(run)
-    here.expect([seat])
-    engine = here.start(seat)
-    assert psutil.Process(engine.wait_ready(180)["pid"]).cmdline()[-1] == "--waits"
-    engine.close()
-    here.expect([seat])
-    Here(Run.create(tmp_path / "two", assets.spec("placement.trainer.devices=[0,1]"))).expect([Seat("trainer")])
-    assert not project_processes(tmp_path / "two")  # several ranks do not wait for one another for long
-    here.release()  # a run that was stopped before it needed them
-    assert not project_processes(run.folder)
 
 
 def test_each_replica_and_rank_takes_its_own_cpus_and_gpus(assets: Assets) -> None:

@@ -113,24 +113,6 @@ def test_an_engine_that_cannot_load_says_why(tmp_path: Path) -> None:
         process.wait_ready(30)
 
 
-@pytest.mark.parametrize("told", [True, False])
-def test_an_engine_that_waits_is_ready_when_it_was_told_to_load(tmp_path: Path, told: bool) -> None:
-    code = (
-        "from fire_opd.runtime.process import ParentConnection\n"
-        "parent = ParentConnection(); parent.send({'tick': [0, 0]})\n"
-        "assert parent.wait() > 0; parent.serve({'told': True}, dict)"
-    )
-    process = EngineProcess("waiting", [sys.executable, "-c", code], tmp_path / "log", os.environ)
-    assert process._receive(time.monotonic() + 30, 30) == {"tick": [0, 0]}
-    if told:
-        process.load()
-        assert process.wait_ready(30) == {"told": True}
-    else:
-        with pytest.raises(EngineDied, match="no sign of progress for 1 s"):
-            process.wait_ready(1)
-    process.close()
-
-
 def test_close_ends_the_whole_tree(tmp_path: Path) -> None:
     process = GuardedProcess([sys.executable, "-c", TREE], tmp_path / "log", os.environ)
     tree = _wait_for_tree(process.pid, tmp_path / "log")
