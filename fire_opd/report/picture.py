@@ -63,7 +63,7 @@ def _draw_held_out(axes: Any, summary: dict[str, Any], figure: Figure) -> None:
     if any(r["unreadable"] for r in rounds):
         axes.plot(x, [r["unreadable"] for r in rounds], "r--", lw=1, label="unreadable")
     axes.set(title="accuracy on held-out prompts", xlabel="round", ylim=(0, 1.05))
-    axes.legend(loc="lower right", fontsize=8)
+    axes.legend(loc="lower right", fontsize=7, ncols=2)
 
 
 def what_if_drawing(rows: Sequence[dict[str, Any]], round: int) -> Any:
