@@ -44,15 +44,22 @@ def cells() -> dict[str, Any]:
 
 
 def taken_over(known: dict[str, Any], reports: list[Path]) -> dict[str, Any]:
-    """The known cells, and in their places those of tests that passed."""
+    """The known cells, and in their places those of tests that passed.
+
+    Raises:
+        ValueError: a test names a column that the table does not have.
+    """
     found = {family: dict(columns) for family, columns in known.items()}
     for case in (case for report in reports for case in ElementTree.parse(report).iter("testcase")):
         if any(case.find(bad) is not None for bad in ("failure", "error")):
             continue
         for given in case.iterfind("properties/property"):
             family, _, column = given.attrib["name"].partition("/")
-            if column in COLUMNS:
-                found.setdefault(family, {})[column] = given.attrib["value"]
+            if not column:  # of another test in the report
+                continue
+            if column not in COLUMNS:
+                raise ValueError(f"{given.attrib['name']}: the table has no such column; COLUMNS says which it has")
+            found.setdefault(family, {})[column] = given.attrib["value"]
     return found
 
 
