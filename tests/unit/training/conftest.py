@@ -14,11 +14,13 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import torch
-from transformers import AutoModelForCausalLM
+from transformers import AutoConfig, AutoModelForCausalLM
 
 from fire_opd.demo.models import build_model, build_tokenizer
 from fire_opd.engines.spawn import LAUNCHER
+from fire_opd.head.family import attention
 from fire_opd.records import BATCH, ROLLOUT, SCORE, write_table
+from fire_opd.spec import ModelSpec
 from fire_opd.spec.method import ScoreColumn
 from tests.conftest import TINY
 from tests.families import save_family
@@ -96,10 +98,13 @@ def distribution_of(row: dict[str, Any]) -> Any:
 def _plain(student: str, dtype: torch.dtype = torch.float64) -> Any:
     """By default in fp64, without kernels that leave out a part of a family's attention or know no fp64.
 
-    In other precisions experts are those of the trainer: their kernel rounds three times as much in bf16.
+    In other precisions with the trainer's: in bf16 sdpa rounds up to three times as much as plain attention.
     """
-    exact = {"experts_implementation": "eager"} if dtype is torch.float64 else {}
-    return AutoModelForCausalLM.from_pretrained(student, dtype=dtype, attn_implementation="eager", **exact)
+    if dtype is torch.float64:
+        kernels = {"attn_implementation": "eager", "experts_implementation": "eager"}
+    else:
+        kernels = {"attn_implementation": attention(ModelSpec(path=student), AutoConfig.from_pretrained(student))}
+    return AutoModelForCausalLM.from_pretrained(student, dtype=dtype, **kernels)
 
 
 def write_rows(directory: Path, rows: list[dict[str, Any]]) -> None:
