@@ -283,7 +283,19 @@ def _start_deepspeed(device: Device) -> Any:
     if not torch.distributed.is_initialized():
         backend = "nccl" if device == "cuda" else "gloo"
         deepspeed.init_distributed(dist_backend=backend, auto_mpi_discovery=False, verbose=False)
+        if device == "cpu":
+            _unlink_shared_memory()
     return deepspeed
+
+
+def _unlink_shared_memory() -> None:
+    """Take its name from the memory that ranks on CPUs share, 69 MB each: DeepSpeed would leave it to the machine.
+
+    By now all ranks have it open, and it ends with them, however they end.
+    """
+    torch.distributed.barrier()
+    names = (str(os.getuid()), *(os.environ[name] for name in ("MASTER_ADDR", "MASTER_PORT", "RANK")))
+    Path("/dev/shm", "_".join(("deepspeed_allreduce_buffer", *names))).unlink(missing_ok=True)
 
 
 def _save_by_stream(state_dict: Any, path: str) -> None:  # DeepSpeed calls it by these names
