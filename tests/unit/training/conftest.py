@@ -226,13 +226,16 @@ class Lab:
             env["MASTER_PORT"] = str(free_port())
         else:
             command = [sys.executable, "-m", LAUNCHER, "--num_gpus", str(ranks), "--no_local_rank"]
-            command += ["--master_port", str(free_port())]
+            port = free_port()
+            command += ["--master_port", str(port)]
         log = directory / "log"
         with log.open("w") as output:
             done = subprocess.run(
                 [*command, str(WORKER), str(source), str(results)], env=env, stdout=output, stderr=output, timeout=840
             )
         assert done.returncode == 0, log.read_text()[-8000:]
+        if ranks > 1:
+            assert not [*Path("/dev/shm").glob(f"deepspeed_*_{port}_*")], "ranks leave memory behind"
         found: list[Any] = json.loads(results.read_text())
         return found
 
