@@ -33,13 +33,17 @@ def write_report(run: Run) -> dict[str, Any]:
 
 
 def _write_curves(rounds: list[dict[str, Any]], file: Path) -> None:
-    """A line a round; `accuracy` and `unreadable` stay empty where answers are not graded."""
+    """A line a round; `accuracy` and `unreadable` stay empty where answers are not graded.
+
+    A held-out figure that was not measured is nan: `dvc plots` draws what is empty as 0.
+    """
     with file.open("w", newline="") as opened:
         table = csv.DictWriter(opened, [*_COLUMNS, *_CURVES], extrasaction="ignore")
         table.writeheader()
         for figures in rounds:
             value = figures["held_out"]["value"]
-            table.writerow({**figures, "held_out": value, "accuracy": value if "accuracy" in figures else None})
+            shown = "nan" if value is None else value
+            table.writerow({**figures, "held_out": shown, "accuracy": value if "accuracy" in figures else None})
 
 
 def _write_weights(run: Run, file: Path) -> None:

@@ -5,7 +5,7 @@ from typing import Any
 
 from fire_opd.errors import ArtifactError
 from fire_opd.evaluation.figure import figure_of
-from fire_opd.report import measured, summarize
+from fire_opd.report import summarize
 from fire_opd.runtime.ledger import read_attempts
 from fire_opd.stages import ROLLOUT, SCORE, SELECT, TRAIN, Job
 from fire_opd.storage import Run, directory_digest
@@ -41,7 +41,7 @@ def arm_figures(run: Run, others: Iterable[Run]) -> dict[str, Any]:
             spent = known.get(_made(Job(run, stage, number)))
             seconds = None if seconds is None or spent is None else round(seconds + spent[0], 3)
             cost = None if cost is None or spent is None else round(cost + spent[1], 6)
-        if not measured([figures]):
+        if held_out["value"] is None:
             continue
         rounds.append(
             {

@@ -40,7 +40,7 @@ def shoot(page: Page, name: str) -> None:
 
 
 def submit(page: Page) -> None:
-    """Press Submit: again, as a person does, where Prefect's SQLite was busy (503, one time in a hundred)."""
+    """Press Submit: again, as a person does, where Prefect's SQLite was busy (503)."""
     for _ in range(5):
         with page.expect_response("**/create_flow_run") as answer:
             page.get_by_role("button", name="Submit").click()

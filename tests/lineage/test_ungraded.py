@@ -101,7 +101,7 @@ def test_log_table_and_files_name_it(finished: Finished) -> None:
         rows = list(csv.DictReader(file))
     assert [row["accuracy"] for row in rows] == ["", "", ""]
     values = [figures["held_out"]["value"] for figures in found["rounds"]]
-    assert [float(row["held_out"]) if row["held_out"] else None for row in rows] == values
+    assert [None if row["held_out"] == "nan" else float(row["held_out"]) for row in rows] == values
     assert values[1] is None
     assert finished.run.path("report/curves.png").stat().st_size > 0
 

@@ -2,7 +2,7 @@
 
 import io
 from datetime import datetime
-from itertools import accumulate
+from itertools import accumulate, compress
 from typing import Any
 
 from fire_opd.evaluation.figure import figure_of
@@ -26,12 +26,13 @@ def held_out(run: Run, summary: dict[str, Any]) -> str:
     updates = [0 if r.get("skipped") else run.spec.rounds.updates * (r["round"] > 0) for r in rounds]
     by = {
         "round": [r["round"] for r in rounds],
-        "updates": list(accumulate(updates)),
-        "seconds of work": list(accumulate(r.get("seconds", 0.0) for r in rounds)),
+        "updates": accumulate(updates),
+        "seconds of work": accumulate(r.get("seconds", 0.0) for r in rounds),
     }
+    known = [r["held_out"]["value"] is not None for r in rounds]
     sheet, panels = _sheet(9, 2.8, 3)
-    for axes, (what, x_all) in zip(panels, by.items(), strict=True):
-        x = [value for value, found in zip(x_all, rounds, strict=True) if measured([found])]
+    for axes, (what, of_all) in zip(panels, by.items(), strict=True):
+        x = list(compress(of_all, known))
         for place, name in enumerate(sorted(rounds[0]["held_out"]["by_domain"]) if rounds else (), 1):
             values = [r["held_out"]["by_domain"].get(name) for r in measured(rounds)]
             axes.plot(x, values, color=COLOURS[place % len(COLOURS)], lw=1, marker="o", ms=2, label=plain(name))

@@ -40,8 +40,8 @@ def check_family(call, tmp_path, name, note=lambda error: None, **changes):
     first, second = (save_family(name, tmp_path / n, vocab_size=80, **changes) for n in ("first", "second"))
     tiny_models.scale(second, 1.05)
     asked, error = requests(), 0.0
-    for directory in (first, second):
-        if directory is second:
+    for new, directory in ((False, first), (True, first), (True, second)):
+        if new:
             call(vllm_process.reload, first, directory, None)
         completions = call(vllm_process.generate, first, asked)
         expected = tiny_models.logprobs(directory, whole(asked, completions))

@@ -98,7 +98,7 @@ def distribution_of(row: dict[str, Any]) -> Any:
 def _plain(student: str, dtype: torch.dtype = torch.float64) -> Any:
     """By default in fp64, without kernels that leave out a part of a family's attention or know no fp64.
 
-    In other precisions with the trainer's: in bf16 sdpa rounds up to three times as much as plain attention.
+    In other precisions with the trainer's: in bf16 Qwen3-MoE is 0.073 from fp64 with sdpa, 0.022 with plain attention.
     """
     if dtype is torch.float64:
         kernels = {"attn_implementation": "eager", "experts_implementation": "eager"}
