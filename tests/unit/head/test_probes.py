@@ -61,6 +61,28 @@ def test_noise_as_large_as_the_update_does_not_hide_which_weights_are_held(draw)
         prove_fresh((old + noise).tolist(), probes(new), probes(old), 2e-2, unasked)
 
 
+@pytest.mark.parametrize("held", ["new", "old"])
+@pytest.mark.parametrize("update", [0.0, 0.02, 0.04])
+def test_bytes_decide_where_the_trainers_own_noise_is_all_that_differs(draw, held, update):
+    """bf16: after small updates new and old values differ by the trainer's rounding, which is in no engine's."""
+    weights = {"old": draw.normal(-5, 1, SHAPE)}
+    weights["new"] = weights["old"] + draw.normal(0, update, SHAPE)
+    trainer = {name: probes(value + draw.normal(0, 0.06, SHAPE)) for name, value in weights.items()}
+    engine = (weights[held] + draw.normal(0, 0.06, SHAPE)).tolist()
+    asked = []
+
+    def compared():
+        asked.append(held)
+        return held == "new"
+
+    if held == "new":
+        prove_fresh(engine, trainer["new"], trainer["old"], 2e-2, compared)
+    else:
+        with pytest.raises(StaleWeightsError, match="byte for byte"):
+            prove_fresh(engine, trainer["new"], trainer["old"], 2e-2, compared)
+    assert asked == [held]
+
+
 def test_weights_that_are_neither_new_nor_old_are_caught(draw):
     old = draw.normal(-5, 1, SHAPE)
     new = old + draw.normal(0, 0.5, SHAPE)
