@@ -40,6 +40,7 @@ os.environ.setdefault("TORCH_EXTENSIONS_DIR", str(Path(sys.prefix) / "torch_exte
 _scratch = tempfile.mkdtemp(prefix="fire-opd-tests-")
 atexit.register(shutil.rmtree, _scratch, ignore_errors=True)
 os.environ["TMPDIR"] = _scratch  # processes that tests kill leave their temporary files behind
+os.environ["TRACKIO_DIR"] = str(Path(_scratch) / "trackio")  # else in the home of whoever tests
 os.environ["PREFECT_API_AUTH_STRING"] = PASSWORD = "admin:of-the-tests"
 prepare_environment(Path(_scratch) / "prefect")
 

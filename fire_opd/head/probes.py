@@ -1,9 +1,9 @@
 """Proof that an engine computes with the weights it was given.
 
 A checkpoint carries the log-probs that its trainer computes for fixed random tokens. An engine that took new weights
-must be nearer to the new checkpoint's values than to the old one's. Where the noise between two implementations does not let
-that be seen, the weights themselves are compared. The need is real: vLLM 0.32 on CPU keeps a stale packed copy of a
-tied output matrix when it reloads, and says nothing.
+must be nearer to the new checkpoint's values than to the old one's. Where the noise between two implementations hides
+that, the weights themselves are compared. The need is real: vLLM 0.32 on CPU keeps a stale packed copy of a tied
+output matrix when it reloads, and says nothing.
 """
 
 import json

@@ -6,7 +6,7 @@ from pydantic import Field
 
 from fire_opd.spec.part import Part
 
-LoggerName = Literal["dvclive", "mlflow", "tensorboard", "wandb"]
+LoggerName = Literal["dvclive", "mlflow", "tensorboard", "trackio", "wandb"]
 
 
 class LoggersSpec(Part):

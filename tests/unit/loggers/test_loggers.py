@@ -1,12 +1,15 @@
 """Each tracker's library reads what a run told it. One that fails stops nothing; a run that goes on repeats nothing."""
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
 
 import pytest
+import trackio
 from mlflow.tracking import MlflowClient
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from trackio.sqlite_storage import SQLiteStorage
 
 from fire_opd.checks.machine import check_machine
 from fire_opd.errors import SpecError
@@ -17,7 +20,7 @@ from fire_opd.storage import Run, commit_stage
 from tests.conftest import Assets
 from tests.unit.report.test_report import GRADED, OTHERS
 
-ALL = ("dvclive", "mlflow", "tensorboard", "wandb")
+ALL = ("dvclive", "mlflow", "tensorboard", "trackio", "wandb")
 LOSSES = {1: [0.5, 0.25], 2: [0.125, 0.0625]}  # by round
 
 
@@ -110,6 +113,17 @@ def test_wandb(told: Path) -> None:
     written = b"".join(file.read_bytes() for file in files)
     assert b"held_out/value" in written
     assert b"train/loss" in written
+
+
+def test_trackio(told: Path, run: Run) -> None:
+    name = f"{run.name}-{hashlib.sha256(str(run.folder).encode()).hexdigest()[:8]}"
+    [found] = [found for found in trackio.Api().runs("fire-opd") if found.name == name]  # both commands wrote to it
+    logged = SQLiteStorage.get_logs("fire-opd", found.name, run_id=found.id)
+    losses, figures = ([(m["step"], m[x]) for m in logged if x in m] for x in ("train/loss", "held_out/value"))
+    assert losses == list(enumerate([*LOSSES[1], *LOSSES[2]], 1))
+    assert figures == [(0, 0.0), (2, 0.25), (4, 0.5)]
+    assert [m["samples"]["_value"][0]["text"] for m in logged if "samples" in m] == ["2é"] * 3
+    assert found.config["train"]["lr"] == run.spec.train.lr
 
 
 def test_one_that_fails_is_left_alone_and_the_others_go_on(run: Run) -> None:
