@@ -60,7 +60,7 @@ _EVALUATION = tuple(
     f"evaluation.{name}" for name in ("grader", "answer_prefix", "k", "temperature", "greedy", "max_tokens", "seed")
 )
 # In a manifest only where set, so that results from before them stay valid.
-_SINCE = ("rounds.chunk", "served", "written_states")
+_SINCE = ("rounds.chunk", "served", "written_states", "counted_rounds")
 _SAMPLED = ("sampling.max_tokens", "sampling.stop_token_ids", "placement.device")
 
 PREPARE = Stage(
@@ -119,7 +119,7 @@ SELECT = Stage(
     3,
     (
         *("method", "filter", "weights", "loss.tis_cap", "loss.max_gap", "loss.first_tokens", "loss.reference_kl"),
-        *("sampling.truncated", "sampling.looping", "rounds.updates", "rules.of_select"),
+        *("sampling.truncated", "sampling.looping", "rounds.updates", "rules.of_select", "counted_rounds"),
     ),
     (Output("batch", "rounds/{n}/batch", ("rounds/{n}/rollouts", "rounds/{n}/scores")),),
 )

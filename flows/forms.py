@@ -5,8 +5,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from fire_opd.spec import RunSpec, read_spec
-from fire_opd.spec.method import MethodName
+from fire_opd.spec import MethodName, RunSpec, read_spec
 from fire_opd.storage import state_folder
 
 Preset = Literal["demo", "qwen3-1.7b-from-4b"]

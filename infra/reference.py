@@ -19,7 +19,7 @@ from pydantic_core import PydanticUndefined
 
 from fire_opd.cli import app
 from fire_opd.spec import RunSpec
-from fire_opd.spec.method import OPTIONS
+from fire_opd.spec.needs import NEEDS
 
 DOCS = Path(__file__).parents[1] / "docs"
 _SPEC_HEAD = """\
@@ -152,10 +152,11 @@ def _options_by_method() -> str:
     rows = [
         [
             f"`{method}`",
-            ", ".join(f"`{name}`" for name in options),
-            ", ".join("required" if value is None else f"`{value}`" for value in options.values()),
+            ", ".join(f"`{name}`" for name in needs.options),
+            ", ".join("required" if value is None else f"`{value}`" for value in needs.options.values()),
         ]
-        for method, options in OPTIONS.items()
+        for method, needs in NEEDS.items()
+        if needs.options
     ]
     return _METHODS_HEAD + _table("`method.name`", "field", "default", rows=rows)
 

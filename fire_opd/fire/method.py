@@ -17,8 +17,7 @@ from numpy.typing import NDArray
 from fire_opd.fire.filter import filter_scores
 from fire_opd.fire.ragged import Floats, Offsets, spread
 from fire_opd.fire.weights import Weights, token_weights
-from fire_opd.spec import RunSpec
-from fire_opd.spec.method import MethodSpec
+from fire_opd.spec import NEEDS, MethodName, MethodSpec, Needs, RunSpec
 
 
 @dataclass(frozen=True)
@@ -32,7 +31,7 @@ class Round:
     offsets: Offsets
     seeds: NDArray[np.uint64]  # [B], one a trajectory, for controls that draw
     prompt_B: NDArray[np.int64]  # [B], which trajectories answer the same prompt
-    progress: float  # of the run before this round, 0 to 1
+    progress: float | None  # of the run before this round, 0 to 1, for methods that ask for it
     divergence_T: NDArray[np.float32] | None = None  # KL(πS ‖ πT), for methods that ask for it
     reference_T: NDArray[np.float32] | None = None  # log-probs of the first student, likewise
     by_teacher: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)  # of every teacher, likewise
@@ -76,16 +75,21 @@ def weigh_by_entropy(round: Round, eligible: NDArray[np.bool_], groups: NDArray[
 
 @dataclass(frozen=True)
 class Method:
-    """One way to turn scores into gradients; its divergence is `MethodSpec.divergence`, which more than selection asks.
+    """One way to turn scores into gradients.
 
     Attributes:
-        name: as in the spec.
+        name: as in the spec; what it needs of a run, its divergence too, is `needs`.
         coefficients: A and u of a round from its scores, the weights w̃ (mean 1 a trajectory) and the method's options.
         rank: what the filter ranks trajectories by; the lowest are dropped.
         weigh: the weights.
     """
 
-    name: str
+    name: MethodName
     coefficients: Callable[[Round, Floats, MethodSpec], Coefficients]
     rank: Callable[[Round], Floats] = rank_by_teacher
     weigh: Callable[[Round, NDArray[np.bool_], NDArray[np.int64], RunSpec], Weights] = weigh_by_entropy
+
+    @property
+    def needs(self) -> Needs:
+        """What it needs of a run."""
+        return NEEDS[self.name]

@@ -21,7 +21,7 @@ def scored_round(rollouts: pa.Table, scores: pa.Table, spec: RunSpec) -> Round:
     ids = zip(*(rollouts[name].to_pylist() for name in IDS), strict=True)
     seeds = np.array([derive_seed(spec.seed, "control", *row) for row in ids], dtype=np.uint64)
     number = rollouts["round"][0].as_py() if len(rollouts) else 1
-    progress = (number - 1) / spec.rounds.count
+    progress = (number - 1) / spec.counted_rounds if spec.counted_rounds else None
     asked = spec.score_columns
     divergence_T, reference_T = (flatten(scores[name])[0] if name in asked else None for name in _NUMBERS)
     return Round(

@@ -13,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from fire_opd.errors import EmptyRoundError
+from fire_opd.fire.methods import METHODS
 from fire_opd.fire.ragged import flatten, spread
 from fire_opd.fire.select import select
 from fire_opd.records import ROLLOUT, SCORE, read_table
@@ -20,7 +21,6 @@ from fire_opd.report.page import Section, write_sheet
 from fire_opd.report.picture import what_if_drawing
 from fire_opd.spec import RunSpec
 from fire_opd.spec.explain import explain
-from fire_opd.spec.method import FILTERED
 from fire_opd.stages import SCORE as SCORE_STAGE
 from fire_opd.stages import Job
 from fire_opd.storage import Run
@@ -39,11 +39,12 @@ def what_if(run: Run, round: int, methods: Sequence[str], *, gradients: bool = F
         gradients: also load the models, and compare what the methods would teach the student that sampled.
 
     Returns:
-        A row a method: `method`; shares of all trajectories and tokens `kept` and `kept_tokens`; `kept_by_domain`;
-        `agree`, the share of trajectories that both keep or both drop; `rank`, Spearman's correlation of what each
-        token weighs in the loss (|A|, or u where the method compares distributions) over tokens that both keep; `top`,
-        the share of the heaviest tenth of tokens that is the same; `mass`, of all |log πT − log πS| that on kept
-        tokens; with `gradients` the `cosine` of the gradients. Or `method` and `error`.
+        A row a method: `method`; shares `kept` of all trajectories, and `kept_tokens` of all tokens: those on kept
+        trajectories whose A or u is not zero; `kept_by_domain`; `agree`, the share of trajectories that both keep or
+        both drop; `rank`, Spearman's correlation of what each token weighs in the loss, |A| + u, over tokens that both
+        keep; `top`, the share of the heaviest tenth of tokens that is the same; `mass`, of all |log πT − log πS|, which
+        is |A| of plain OPD, that on kept tokens; with `gradients` the `cosine` of the gradients. Or `method` and
+        `error`.
     """
     job = Job(run, SCORE_STAGE, round)
     rollouts = read_table(job.directory("rounds/{n}/rollouts") / "rollouts.parquet", ROLLOUT)
@@ -65,7 +66,7 @@ def what_if(run: Run, round: int, methods: Sequence[str], *, gradients: bool = F
         except EmptyRoundError as error:
             rows.append({"method": name, "error": str(error)})
             continue
-        found = _influence(batch, divergence=spec.method.divergence is not None)
+        found = _influence(batch)
         own = own or found
         rows.append({"method": name, **_figures(metrics, found, own, scores)})
         if metrics["kept"]:
@@ -82,20 +83,25 @@ def what_if(run: Run, round: int, methods: Sequence[str], *, gradients: bool = F
 def _with_method(spec: RunSpec, name: str) -> RunSpec:
     values = spec.model_dump()
     values["method"] = {"name": name}
-    if "uni_opd" in (name, spec.method.name):
-        del values["loss"]["max_gap"]  # its own default is another
-    if (name in FILTERED) != (spec.method.name in FILTERED):
+    own, its = spec.method.needs, METHODS[name].needs
+    for part, fields in {**own.defaults, **its.defaults}.items():
+        for field in fields:
+            del values[part][field]  # another default with the one than with the other
+    if its.filters != own.filters:
         del values["filter"], values["weights"]  # the defaults of the other kind
+    elif not its.teacher_entropies:
+        values["weights"] = {name: values["weights"][name] for name in ("alpha", "beta")}
+    if not its.advantages:
+        values["loss"]["dual_clip"] = None
     return RunSpec.model_validate(values)
 
 
-def _influence(
-    batch: pa.Table, *, divergence: bool
-) -> tuple[NDArray[np.bool_], NDArray[np.bool_], NDArray[np.float64]]:
-    """Kept trajectories [B], kept tokens [T], and what each token weighs in the loss [T]."""
-    values_T, offsets = flatten(batch["divergence_weights" if divergence else "advantages"])
+def _influence(batch: pa.Table) -> tuple[NDArray[np.bool_], NDArray[np.bool_], NDArray[np.float64]]:
+    """Kept trajectories [B], the tokens on them that learn [T], and what each token weighs in the loss [T]."""
+    advantage_T, offsets = flatten(batch["advantages"])
+    weight_T = np.add(np.abs(advantage_T), flatten(batch["divergence_weights"])[0], dtype=np.float64)
     kept = batch["kept"].to_numpy()
-    return kept, spread(kept, offsets), np.abs(values_T, dtype=np.float64)
+    return kept, spread(kept, offsets) & (weight_T != 0), weight_T
 
 
 def _figures(metrics: dict[str, Any], found: Any, own: Any, scores: pa.Table) -> dict[str, Any]:

@@ -21,8 +21,7 @@ from fire_opd.scores.distribution import TEACHER_VALUES
 from fire_opd.scores.passes import IDS, Values, forward, progress, read_round
 from fire_opd.scores.scorer import Scorer
 from fire_opd.served import ServedTeacher
-from fire_opd.spec import Divergence, RunSpec
-from fire_opd.spec.method import ScoreColumn
+from fire_opd.spec import Divergence, RunSpec, ScoreColumn
 
 _ENGINE = ("engine_logprobs",)
 _NUMBERS = ("divergences", "reference_logprobs")  # a number a token, of the columns that only some methods need

@@ -6,7 +6,7 @@ from fire_opd.spec.free import FREE, same_results
 from fire_opd.spec.gate import GateSpec
 from fire_opd.spec.load import dump_spec, input_parts, load_params, load_spec, map_paths, read_spec, spec_values
 from fire_opd.spec.loggers import LoggersSpec
-from fire_opd.spec.method import Divergence, MethodSpec
+from fire_opd.spec.method import MethodSpec
 from fire_opd.spec.model import (
     EvaluationSpec,
     FilterSpec,
@@ -23,12 +23,14 @@ from fire_opd.spec.model import (
     TrainSpec,
     WeightsSpec,
 )
+from fire_opd.spec.needs import NEEDS, Divergence, MethodName, Needs, ScoreColumn
 from fire_opd.spec.placement import Device, PlacementSpec, RolePlacement
 from fire_opd.spec.rules import RulesSpec
 from fire_opd.spec.server import ServerSpec
 
 __all__ = [
     "FREE",
+    "NEEDS",
     "AdapterSpec",
     "Device",
     "Divergence",
@@ -37,8 +39,10 @@ __all__ = [
     "GateSpec",
     "LoggersSpec",
     "LossSpec",
+    "MethodName",
     "MethodSpec",
     "ModelSpec",
+    "Needs",
     "PlacementSpec",
     "PromptsSpec",
     "RaySpec",
@@ -47,6 +51,7 @@ __all__ = [
     "RulesSpec",
     "RunSpec",
     "SamplingSpec",
+    "ScoreColumn",
     "ScoringSpec",
     "ServerSpec",
     "StorageSpec",

@@ -5,7 +5,9 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from fire_opd.spec.cluster import unusable_cluster
-from fire_opd.spec.method import FILTERED, FIRST_STUDENT
+from fire_opd.spec.method import FIRST_STUDENT
+from fire_opd.spec.needs import NEEDS
+from fire_opd.spec.part import Part
 from fire_opd.spec.placement import unusable
 from fire_opd.spec.rules import DEFAULT_BOUNDS
 from fire_opd.spec.server import unusable_servers
@@ -62,27 +64,43 @@ def _rules(spec: "RunSpec") -> Iterator[str]:
 
 
 def _method(spec: "RunSpec") -> Iterator[str]:
-    given = {
-        "filter.percentile": spec.filter.percentile,
-        "weights.alpha": spec.weights.alpha,
-        "weights.beta": spec.weights.beta,
-    }
-    for field, value in given.items():
-        if value and spec.method.name not in FILTERED:
-            yield (
-                f"{field} = {value} with method.name = {spec.method.name}, which takes all trajectories and tokens "
-                f"alike; use one of {', '.join(FILTERED)}, or leave it out"
-            )
-    if spec.method.name == "uni_opd" and (spec.sampling.n == 1 or not spec.evaluation.graded):
+    name, needs = spec.method.name, spec.method.needs
+    for field, value in _unread(spec).items():
+        others = ", ".join(other for other, its in NEEDS.items() if its.filters and its.teacher_entropies)
         yield (
-            f"method.name = uni_opd with sampling.n = {spec.sampling.n}, evaluation.grader = {spec.evaluation.grader}: "
-            "it compares right and wrong rollouts of one prompt; set n to 2 or more and a grader that grades"
+            f"{field} = {value} with method.name = {name}, which makes no use of it; use one of {others}, or leave it "
+            "out"
+        )
+    if spec.loss.dual_clip is not None and not needs.advantages and not spec.loss.reference_kl:
+        yield f"loss.dual_clip = {spec.loss.dual_clip} with method.name = {name}: no token has an advantage; omit it"
+    if spec.sampling.n < needs.samples or ("correct" in needs.columns and not spec.evaluation.graded):
+        yield (
+            f"method.name = {name} with sampling.n = {spec.sampling.n}, evaluation.grader = {spec.evaluation.grader}: "
+            f"it compares right and wrong rollouts of one prompt; set n to {needs.samples} or more and a grader that "
+            "grades"
         )
     models = spec.method.models or {}
     if unknown := sorted(models.keys() - {*spec.teachers, FIRST_STUDENT}):
         yield f"method.models: no {unknown}; there are {[*spec.teachers, FIRST_STUDENT]}"
     if models and FIRST_STUDENT in spec.teachers:
         yield f"teachers: {FIRST_STUDENT!r} is the student before training in method.models; rename the teacher"
+
+
+def _unread(spec: "RunSpec") -> dict[str, object]:
+    """Fields of filter and weights that are given and that the method of the run does not read."""
+    needs, unread = spec.method.needs, dict[str, object]()
+    if not needs.filters:
+        unread |= {"filter.percentile": spec.filter.percentile or None, "filter.scope": _changed(spec.filter, "scope")}
+        unread |= {f"weights.{name}": getattr(spec.weights, name) or None for name in ("alpha", "beta")}
+    if not needs.filters or not needs.teacher_entropies:
+        unread |= {f"weights.{name}": _changed(spec.weights, name) for name in ("scope", "maximum")}
+    return {field: value for field, value in unread.items() if value is not None}
+
+
+def _changed(part: Part, field: str) -> object:
+    """The value of a field where it is not the default."""
+    value: object = getattr(part, field)
+    return None if value == type(part).model_fields[field].default else value
 
 
 def _rounds(spec: "RunSpec") -> Iterator[str]:

@@ -12,7 +12,8 @@ from pydantic import Field, model_validator
 from fire_opd.spec.adapter import AdapterSpec
 from fire_opd.spec.contradictions import contradictions
 from fire_opd.spec.loggers import LoggersSpec
-from fire_opd.spec.method import MethodSpec, ScoreColumn, fill_by_method
+from fire_opd.spec.method import MethodSpec, fill_by_method
+from fire_opd.spec.needs import ScoreColumn
 from fire_opd.spec.part import Part
 from fire_opd.spec.placement import PlacementSpec
 from fire_opd.spec.rules import RulesSpec
@@ -295,8 +296,8 @@ class RunSpec(Part):
     @property
     def needs_teacher_entropies(self) -> bool:
         """Whether selection reads the teachers' entropies."""
-        weighs = self.weights.alpha > 0 and self.method.name in ("fire", "fire_kl", "random_filter")
-        return weighs or self.method.name == "eopd"
+        reads = self.method.needs.teacher_entropies
+        return reads == "always" or (reads == "weights" and self.weights.alpha > 0)
 
     @property
     def served(self) -> dict[str, ServedPart] | None:
@@ -309,6 +310,11 @@ class RunSpec(Part):
         """What decides the grades of rollouts; None where the method needs none."""
         graded = "correct" in self.score_columns
         return self.evaluation.model_dump(include={"grader", "answer_prefix"}) if graded else None
+
+    @property
+    def counted_rounds(self) -> int | None:
+        """How many rounds the run has, where selection asks; else None, and its results are those of a longer run."""
+        return self.rounds.count if self.method.needs.length else None
 
     def evaluated_at(self, round: int) -> int:
         """The newest round up to `round` whose student is evaluated."""

@@ -8,15 +8,15 @@ from dataclasses import dataclass
 from fire_opd.checks import check_machine, check_start, start_plain
 from fire_opd.demo.build import build_demo, demo_assets, demo_spec
 from fire_opd.errors import InputError, SpecError
-from fire_opd.fire.methods import METHODS
 from fire_opd.lineage.workspace import check_name, start_recorded
-from fire_opd.spec import RunSpec, read_spec
-from fire_opd.spec.method import FILTERED
+from fire_opd.spec import NEEDS, RunSpec, read_spec
 from fire_opd.storage import Run, runs_folder, state_folder
 from fire_opd.storage.places import lineage_on
 from fire_opd.study.spec import DEMOS, Fields, StudySpec
 
 Log = Callable[[str], None]
+# Of the weights, where a method has others than FiRe's.
+_UNREAD = ["weights.scope=batch", "weights.micro_batch=null", "weights.maximum=max"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,13 +116,16 @@ def _method(arm: str, fields: Fields, shared: Fields, base: RunSpec) -> list[str
     """What comes before an arm's own fields: those of all arms, and its method instead of the base's.
 
     A method that has filter and weights finds the defaults where the base's has none, and one that has none finds none.
+    Of the options of methods that all arms share it has its own.
     """
-    name = fields.get("method.name", arm if arm in METHODS else None)
-    if name not in METHODS:
+    name = fields.get("method.name", arm if arm in NEEDS else None)
+    if name not in NEEDS:
         return _overrides(shared)
-    own = {field: value for field, value in shared.items() if not field.startswith("method.")}
-    if name in FILTERED:
-        defaults = [] if base.method.name in FILTERED else ["filter={}", "weights={}"]
-        return [*defaults, f"method={{name: {name}}}", *_overrides(own)]
-    none = ("filter.percentile=0", "weights.alpha=0.0", "weights.beta=0.0")
+    its, options = NEEDS[name], {f"method.{option}" for option in NEEDS[name].options}
+    own = {field: value for field, value in shared.items() if not field.startswith("method.") or field in options}
+    if its.filters:
+        defaults = [] if base.method.needs.filters else ["filter={}", "weights={}"]
+        unread = [] if its.teacher_entropies else _UNREAD
+        return [*defaults, f"method={{name: {name}}}", *_overrides(own), *unread]
+    none = ("filter={percentile: 0}", "weights={alpha: 0.0, beta: 0.0}")
     return [f"method={{name: {name}}}", *_overrides(own), *none]

@@ -9,12 +9,13 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from fire_opd.errors import SpecError
+from fire_opd.spec import NEEDS
 from fire_opd.spec.explain import explain
 from fire_opd.spec.load import apply_override, read_mapping
 
 Control = Literal["random_filter", "random_weights", "position_weights", "fixed_negative"]
 CONTROLS: tuple[Control, ...] = ("random_filter", "random_weights", "position_weights", "fixed_negative")
-CONTROL_METHODS = (*CONTROLS, "random_filter_kl", "random_weights_kl")  # the last two are arms where a study names them
+CONTROL_METHODS = [name for name, needs in NEEDS.items() if needs.control]  # more: arms where a study names them
 DEMOS = {"demo": False, "demo-clean": True}  # bases, and whether the prompts are the clean ones
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 Fields = dict[str, Any]

@@ -27,6 +27,7 @@ DERIVED = {
     "rules.of_select": {"spec.rules"},
     "rules.of_train": {"spec.rules"},
     "written_states": {"spec.rounds.count", "spec.storage.state_every"},
+    "counted_rounds": {"spec.rounds.count", "spec.method"},
 }
 # What is not a stage of a run.
 OTHERS = {"inputs", "report"}

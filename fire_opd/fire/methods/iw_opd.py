@@ -7,7 +7,7 @@ import numpy as np
 
 from fire_opd.fire.method import Coefficients, Method, Round
 from fire_opd.fire.ragged import Floats, lengths, segment_sum, spread
-from fire_opd.spec.method import MethodSpec
+from fire_opd.spec import MethodSpec
 
 
 def _coefficients(round: Round, weights_T: Floats, options: MethodSpec) -> Coefficients:

@@ -9,13 +9,14 @@ import numpy as np
 
 from fire_opd.fire.method import Coefficients, Method, Round
 from fire_opd.fire.ragged import Floats
-from fire_opd.spec.method import MethodSpec
+from fire_opd.spec import MethodSpec
 
 
 def _coefficients(round: Round, weights_T: Floats, options: MethodSpec) -> Coefficients:
     assert options.floor is not None
     assert options.keep is not None
     assert options.switch is not None
+    assert round.progress is not None
     reward_T = round.advantage()
     floor = np.log(options.floor / (1 - options.floor))
     entropy_T = round.student_entropy_T[round.eligible()]

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from fire_opd.fire.method import Coefficients, Method, Round
 from fire_opd.fire.ragged import Floats
-from fire_opd.spec.method import MethodSpec
+from fire_opd.spec import MethodSpec
 
 _CLIP = 98  # percentile
 

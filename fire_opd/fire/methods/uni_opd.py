@@ -11,7 +11,7 @@ import numpy as np
 
 from fire_opd.fire.method import Coefficients, Method, Round
 from fire_opd.fire.ragged import Floats, groups, segment_mean, spread
-from fire_opd.spec.method import MethodSpec
+from fire_opd.spec import MethodSpec
 
 
 def _coefficients(round: Round, weights_T: Floats, options: MethodSpec) -> Coefficients:

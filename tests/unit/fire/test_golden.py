@@ -11,7 +11,7 @@ from fire_opd.fire.losses import clipped_policy_loss, coefficients
 from fire_opd.fire.select import select
 from fire_opd.records import ROLLOUT, SCORE
 from fire_opd.spec import RunSpec
-from fire_opd.spec.method import ScoreColumn
+from fire_opd.spec.needs import ScoreColumn
 
 LOG_S = [[-0.5, -1.2], [-0.1, -0.7, -2.0], [-1.0], [-0.3, -0.3], [-0.9, -0.2]]
 LOG_T = [[-0.4, -2.2], [-0.2, -0.3, -1.0], [-4.0], [-0.1, -0.6], [-0.5, -0.1]]

@@ -12,8 +12,7 @@ from fire_opd.fire.methods import METHODS
 from fire_opd.fire.methods.tip import token_scores
 from fire_opd.fire.select import select
 from fire_opd.records import ROLLOUT, SCORE
-from fire_opd.spec import Divergence, RunSpec, read_spec
-from fire_opd.spec.method import FILTERED, OPTIONS, MethodName, ScoreColumn
+from fire_opd.spec import NEEDS, Divergence, MethodName, RunSpec, ScoreColumn, read_spec
 from tests.unit.fire.test_golden import ADVANTAGES, H_S, H_T, LOG_S, LOG_T, NORMALISED, make_spec, make_tables
 
 PLAIN = [[t - s for t, s in zip(*rows, strict=True)] for rows in zip(LOG_T, LOG_S, strict=True)]
@@ -220,5 +219,5 @@ def test_a_resolved_spec_reads_back_the_same(name: MethodName) -> None:
     needs = {"signed": {"models": {"t": 1.0}}}
     spec = make_spec(method={"name": name, **needs.get(name, {})}, sampling={"n": 2})
     assert RunSpec.model_validate(spec.model_dump(mode="json")) == spec
-    assert (spec.filter.percentile > 0) == (name in FILTERED)
-    assert {option for option, value in spec.method if value is not None} == {"name", *OPTIONS.get(name, {})}
+    assert (spec.filter.percentile > 0) == NEEDS[name].filters
+    assert {option for option, value in spec.method if value is not None} == {"name", *NEEDS[name].options}

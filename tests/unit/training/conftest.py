@@ -21,7 +21,7 @@ from fire_opd.engines.spawn import LAUNCHER
 from fire_opd.head.family import attention
 from fire_opd.records import BATCH, ROLLOUT, SCORE, write_table
 from fire_opd.spec import ModelSpec
-from fire_opd.spec.method import ScoreColumn
+from fire_opd.spec.needs import ScoreColumn
 from tests.conftest import TINY
 from tests.families import save_family
 

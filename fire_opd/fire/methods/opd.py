@@ -1,13 +1,13 @@
-"""Plain on-policy distillation, and FiRe-OPD, which is the same on filtered trajectories with weighted tokens.
+"""Plain on-policy distillation on sampled tokens: the teacher's log-prob minus the student's is the advantage.
 
-arXiv 2606.02684: A_t = w̃_t (log πT(y_t) − log πS(y_t)); OPD has w̃ = 1.
+A_t = log πT(y_t) − log πS(y_t), which follows the reverse KL one sampled token at a place; FiRe-OPD's baseline.
 """
 
 import numpy as np
 
 from fire_opd.fire.method import Coefficients, Method, Round
 from fire_opd.fire.ragged import Floats
-from fire_opd.spec.method import MethodSpec
+from fire_opd.spec import MethodSpec
 
 
 def weighted_advantage(round: Round, weights_T: Floats, options: MethodSpec) -> Coefficients:
@@ -17,5 +17,4 @@ def weighted_advantage(round: Round, weights_T: Floats, options: MethodSpec) -> 
     return advantage_T, np.zeros(len(advantage_T))
 
 
-FIRE = Method("fire", weighted_advantage)
 OPD = Method("opd", weighted_advantage)
