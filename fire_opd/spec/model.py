@@ -87,7 +87,10 @@ class PromptsSpec(Part):
 
 
 class SamplingSpec(Part):
-    """How the student samples its rollouts. The method needs the untruncated distribution at temperature 1."""
+    """How the student samples its rollouts. The method needs the untruncated distribution at temperature 1.
+
+    To mask what was cut is DAPO's idea (arXiv 2503.14476); `looping` is ours.
+    """
 
     n: int = Field(1, ge=1, description="Rollouts a prompt.")
     temperature: float = Field(1.0, gt=0, description="Must be 1; evaluation has one of its own.")
@@ -116,7 +119,10 @@ class ScoringSpec(Part):
 
 
 class FilterSpec(Part):
-    """Trajectory filter: drop the lowest percentile of the teacher's mean log-prob."""
+    """Trajectory filter: drop the lowest percentile of the teacher's mean log-prob (arXiv 2606.02684).
+
+    `scope: teacher` is ours; `micro_batch` is what the paper's own code ranks over.
+    """
 
     percentile: int = Field(20, ge=0, lt=100, description="Percent dropped; 0 keeps all.")
     scope: Scope = Field("batch", description="Rank over the round, each teacher's part, or blocks of micro_batch.")
@@ -124,7 +130,10 @@ class FilterSpec(Part):
 
 
 class WeightsSpec(Part):
-    """Token weights (1 + alpha * teacher confidence)(1 + beta * student confusion), mean 1 a trajectory."""
+    """Token weights (1 + alpha * teacher confidence)(1 + beta * student confusion), mean 1 a trajectory (2606.02684).
+
+    `maximum: p99` and `scope: teacher` are ours; `micro_batch` is what the paper's own code takes maxima over.
+    """
 
     alpha: float = Field(1.0, ge=0, description="How much more a token weighs where the teacher is sure.")
     beta: float = Field(1.0, ge=0, description="How much more a token weighs where the student is unsure.")

@@ -159,3 +159,20 @@ def test_training_since_the_last_state_that_was_written(assets: Assets, tmp_path
     output = STAGES["train"].outputs[0]
     assert "written_states" not in jobs[0].identity(output)["params"]
     assert Job(run, STAGES["train"], 1).identity(output)["params"]["written_states"] == [3, 5]
+
+
+def test_methods_that_ask_for_the_same_scores_share_them(assets: Assets) -> None:
+    """And a batch of REOPOLD, whose phases depend on it, knows how long the run is; no other's does."""
+
+    def values(stage: str, *overrides: str) -> dict[str, object]:
+        spec = assets.spec(*overrides)
+        return {**spec_values(spec, STAGES[stage].params)}
+
+    scores = {name: values("score", f"method.name={name}") for name in ("fire", "opd", "reverse_kl", "reopold", "tip")}
+    assert all(scores[name] == scores["fire"] for name in ("opd", "reverse_kl", "reopold"))
+    assert scores["tip"] != scores["fire"]
+    fixed = "train.total_updates=100"
+    for name, depends in (("fire", False), ("reopold", True)):
+        pair = [values("select", f"method.name={name}", f"rounds.count={count}", fixed) for count in (3, 5)]
+        assert (pair[0] != pair[1]) == depends
+    assert values("select")["counted_rounds"] is None

@@ -110,7 +110,9 @@ def test_tip() -> None:
     assert np.allclose(token_scores(entropy, divergence, 100), plain, atol=1e-4)
     assert np.allclose(token_scores(entropy, divergence), clipped, atol=1e-4)
     found = batch_of("tip", divergences=DIVERGENCES)
-    assert np.flatnonzero(np.concatenate(found["divergence_weights"])).tolist() == [1, 3, 4, 5, 8]
+    weights = np.concatenate(found["divergence_weights"])
+    assert np.flatnonzero(weights).tolist() == [1, 3, 4, 5, 8]
+    assert weights[[1, 3, 4, 5, 8]].tolist() == [2.0] * 5  # 1/ρ, so that the mean over all tokens is that over these
     every = batch_of("tip", divergences=DIVERGENCES, options={"keep": 1})
     assert every["divergence_weights"] == batch_of("reverse_kl")["divergence_weights"]
 

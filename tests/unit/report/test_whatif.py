@@ -42,6 +42,10 @@ def test_each_method_is_compared_with_the_runs_own(run: Run) -> None:
     assert rows["tip"]["error"] == "needs scores with divergences"
     assert "method.models: signed needs a value" in rows["signed"]["error"]
     assert "set n to 2 or more" in rows["uni_opd"]["error"]
+    assert (rows["fire"]["kept_tokens"], rows["reopold"]["kept_tokens"]) == (
+        0.9,
+        0.9,
+    )  # of REOPOLD -3 is below the floor
     for name in rows.keys() - {"tip", "exopd", "signed", "uni_opd"}:
         row = rows[name]
         batch, _ = select(*make_tables(LOG_S, LOG_T, H_S, H_T), make_spec(method={"name": name}))
@@ -74,8 +78,8 @@ def test_scores_without_the_teachers_entropies(run: Run) -> None:
     place = scores.schema.get_field_index("teacher_entropies")
     null = pa.nulls(len(scores), scores.schema.field(place).type)
     write_table(file, scores.set_column(place, "teacher_entropies", null), SCORE)
-    rows = {row["method"]: row for row in what_if(run, 1, ["eopd", "opd", "random_weights"])}
-    for name in ("fire", "eopd"):
+    rows = {row["method"]: row for row in what_if(run, 1, list(METHODS))}
+    for name in ("fire", "fire_kl", "eopd", "random_filter", "random_filter_kl"):
         assert rows[name]["error"] == "needs scores with teacher_entropies"
     for name in ("opd", "random_weights"):
         assert (rows[name]["kept"], rows[name]["mass"]) == (before[name]["kept"], before[name]["mass"])
