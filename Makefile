@@ -35,8 +35,11 @@ demo-seeds: install
 	python -m benchmarks.demo_seeds
 
 study: install
+	$(WEIGHTS)
 	fire-opd study benchmarks/studies/demo-mixed.yaml
 	fire-opd study benchmarks/studies/demo-clean.yaml
+	fire-opd study benchmarks/studies/demo-lm.yaml
+	python -m benchmarks.study_results runs/demo-mixed runs/demo-clean runs/demo-lm
 
 ui: install
 	python -m infra.ui

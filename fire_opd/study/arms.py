@@ -6,13 +6,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from fire_opd.checks import check_machine, check_start, start_plain
-from fire_opd.demo.build import build_demo, demo_assets, demo_spec
 from fire_opd.errors import InputError, SpecError
 from fire_opd.lineage.workspace import check_name, start_recorded
 from fire_opd.spec import NEEDS, RunSpec, read_spec
-from fire_opd.storage import Run, runs_folder, state_folder
+from fire_opd.storage import Run, runs_folder
 from fire_opd.storage.places import lineage_on
-from fire_opd.study.spec import DEMOS, Fields, StudySpec
+from fire_opd.study.bases import DEMOS
+from fire_opd.study.spec import Fields, StudySpec
 
 Log = Callable[[str], None]
 # Of the weights, where a method has others than FiRe's.
@@ -59,15 +59,15 @@ def naming(arm: str) -> Iterator[None]:
 
 
 def build_students(study: StudySpec) -> None:
-    """Build what is missing of the demo, where the study is on it: a student a seed."""
+    """Build what is missing of the demo, where the study is on one."""
     for seed in study.seeds if study.base in DEMOS else ():
-        build_demo(state_folder() / "demo", seed)
+        DEMOS[study.base].build(seed)
 
 
 def not_built(study: StudySpec) -> list[int]:
-    """Seeds whose students are not built yet."""
+    """Seeds for which the demo is not built yet."""
     seeds = study.seeds if study.base in DEMOS else []
-    return [seed for seed in seeds if not demo_assets(state_folder() / "demo", seed).built()]
+    return [seed for seed in seeds if not DEMOS[study.base].built(seed)]
 
 
 def check_arms(arms: Sequence[Arm], log: Log) -> None:
@@ -104,7 +104,7 @@ def start_arm(arm: Arm, log: Log) -> Run:
 
 def _spec(study: StudySpec, seed: int, overrides: Sequence[str]) -> RunSpec:
     if study.base in DEMOS:
-        return demo_spec(demo_assets(state_folder() / "demo", seed), overrides, clean=DEMOS[study.base])
+        return DEMOS[study.base].spec(seed, overrides)
     return read_spec(study.base, [*overrides, f"seed={seed}"])
 
 

@@ -70,30 +70,31 @@ def page(summary: dict[str, Any], pairs: list[Pair]) -> str:
     missing = "" if summary["finished"] == summary["runs"] else "**Not finished.** "
     parts = [
         f"# Study {summary['study']}",
-        f"{missing}{_basis(summary)} Every figure: `{JSON}`.",
+        f"{missing}{basis(summary)} Every figure: `{JSON}`.",
         *(f"Failed: `{run}`: {error}" for run, error in summary["failed"].items()),
         "## Verdict",
         "\n".join(f"- {sentence}" for sentence in summary["verdict"]),
         "## Arms",
-        "\n".join(f"| {' | '.join(cells)} |" for cells in _table(summary["arms"], pairs, figure, rule=True)),
+        markdown(arms_table(summary, pairs)),
         f"![{figure.name} by updates, rollouts and seconds]({PICTURE})",
+        *(["## Pairs", markdown(pairs_table(summary, pairs))] if pairs else []),
     ]
     return "\n\n".join(parts) + "\n"
 
 
 def write_browser_page(file: Path, summary: dict[str, Any], pairs: list[Pair]) -> None:
     """The same for a browser, in the form that the page of a run has."""
-    figure = FIGURES[summary["figure"]]
     failed = [f"Failed: {run}: {error}" for run, error in summary["failed"].items()]
     sections = [
         Section("Verdict", [*summary["verdict"], *failed], drawing(summary)),
-        Section("Arms", table=_table(summary["arms"], pairs, figure)),
+        Section("Arms", table=arms_table(summary, pairs)),
+        *([Section("Pairs", table=pairs_table(summary, pairs))] if pairs else []),
     ]
     missing = "" if summary["finished"] == summary["runs"] else "Not finished. "
-    write_sheet(file, f"Study {summary['study']}", missing + _basis(summary), sections)
+    write_sheet(file, f"Study {summary['study']}", missing + basis(summary), sections)
 
 
-def _basis(summary: dict[str, Any]) -> str:
+def basis(summary: dict[str, Any]) -> str:
     """What was measured, over what, in a sentence."""
     way = "higher" if FIGURES[summary["figure"]].higher_is_better else "lower"
     return (
@@ -154,19 +155,34 @@ def _last_evaluation(figures: dict[str, Any]) -> str:
     return f"rounds/{figures['rounds'][-1]['round']}/evaluation"
 
 
-def _table(arms: dict[str, Any], pairs: list[Pair], figure: Figure, *, rule: bool = False) -> list[list[str]]:
-    """Headings, Markdown's rule where wanted, and a row an arm, best first. Money only where there is a price."""
-    priced = any(arm["cost_a_point"] for arm in arms.values())
-    money = ["money a point"] if priced else []
-    headings = ["arm", "mean", "± sd", "by seed", "seconds a point", *money, "better than"]
-    rows = [headings, *([["---"] * len(headings)] if rule else [])]
+def arms_table(summary: dict[str, Any], pairs: list[Pair]) -> list[list[str]]:
+    """Headings, and a row an arm, best first. Money only where there is a price."""
+    arms, figure = summary["arms"], FIGURES[summary["figure"]]
+    money = ["money a point"] if any(arm["cost_a_point"] for arm in arms.values()) else []
+    rows = [["arm", "mean", "± sd", "by seed", "seconds a point", *money, "better than"]]
     for name, arm in _ranked(arms, figure):
         beaten = ", ".join(str(pair.beaten()) for pair in pairs if pair.better == name)
         by_seed = ", ".join(figure.show(found["after"]) for found in arm["seeds"])
         cells = [name, figure.show(arm["mean"]), figure.show(arm["standard_deviation"]), by_seed]
-        cells += [_number(arm["seconds_a_point"]), *([_number(arm["cost_a_point"])] if priced else []), beaten or "–"]
+        cells += [_number(arm["seconds_a_point"]), *([_number(arm["cost_a_point"])] if money else []), beaten or "–"]
         rows.append(cells)
     return rows
+
+
+def pairs_table(summary: dict[str, Any], pairs: list[Pair]) -> list[list[str]]:
+    """Headings, and a row a pair, the largest differences first."""
+    figure, rows = FIGURES[summary["figure"]], [["pair", "difference", "95 % interval", "p, Holm", "better"]]
+    for pair in sorted(pairs, key=lambda pair: -abs(pair.difference)):
+        interval = figure.show_change(pair.low, pair.high)
+        cells = [f"{pair.one} − {pair.other}", figure.show(pair.difference), interval, f"{pair.p_holm:.2g}"]
+        rows.append([*cells, pair.better or "–"])
+    return rows
+
+
+def markdown(cells: list[list[str]]) -> str:
+    """A table, its headings first."""
+    rows = [cells[0], ["---"] * len(cells[0]), *cells[1:]]
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 
 def _number(value: float | None) -> str:

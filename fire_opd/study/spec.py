@@ -12,11 +12,11 @@ from fire_opd.errors import SpecError
 from fire_opd.spec import NEEDS
 from fire_opd.spec.explain import explain
 from fire_opd.spec.load import apply_override, read_mapping
+from fire_opd.study.bases import DEMOS
 
 Control = Literal["random_filter", "random_weights", "position_weights", "fixed_negative"]
 CONTROLS: tuple[Control, ...] = ("random_filter", "random_weights", "position_weights", "fixed_negative")
 CONTROL_METHODS = [name for name, needs in NEEDS.items() if needs.control]  # more: arms where a study names them
-DEMOS = {"demo": False, "demo-clean": True}  # bases, and whether the prompts are the clean ones
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 Fields = dict[str, Any]
 
@@ -25,7 +25,7 @@ class StudySpec(BaseModel):
     """A study: every arm is run once a seed, and everything that an arm does not name is the same for all."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
-    base: str = Field("demo", description="demo, demo-clean, a preset, or a spec file beside the study's.")
+    base: str = Field("demo", description="demo, demo-clean, demo-lm, a preset, or a spec file beside the study's.")
     seeds: list[int] = Field(min_length=1, description="Of the runs; for the demo also of the students.")
     arms: dict[str, Fields] = Field(
         min_length=1, description="By name: fields of the spec. An arm that is called as a method has that method."

@@ -40,6 +40,7 @@ def test_the_page_ranks_the_arms_and_names_what_failed(cost: float, heading: str
     assert "- No winner." in lines
     table = [line for line in lines if line.startswith("| ")]
     assert heading in table[0]
-    assert [row.split(" | ")[0] for row in table[2:]] == ["| a", "| b"]
+    assert [row.split(" | ")[0] for row in table[2:4]] == ["| a", "| b"]
+    assert table[-1] == "| b − a | -10.0% | [-20.0%, -5.0%] | 1 | a |"
     assert "75.0% | 7.1% | 70.0%, 80.0%" in table[2]
     assert table[2].endswith("| b |")
