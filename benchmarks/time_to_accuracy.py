@@ -96,19 +96,20 @@ def _ours(assets: Path, seed: int, how: argparse.Namespace) -> dict[str, Any]:
             raise SystemExit(f"fire-opd failed:\n{done.stdout[-2000:]}{done.stderr[-2000:]}")
         summary = json.loads((run / "report" / "summary.json").read_text())
         greedy = [figures["accuracy"]["greedy"] for figures in summary["rounds"]]
-        seconds, stages = _clock(run, rounds, in_turn=not how.staleness)
+        seconds, setup, stages = _clock(run, rounds, in_turn=not how.staleness)
     points = [(n * UPDATES_A_ROUND, seconds[n], greedy[n]) for n in range(rounds + 1)]
     return {
         "seed": seed,
-        "setup_seconds": stages.pop("setup"),
+        "setup_seconds": max(setup.values()),  # engines load side by side
+        "setup_by_engine": setup,
         "points": points,
         "stages": stages,
         "reached": _reached(points),
     }
 
 
-def _clock(run: Path, rounds: int, in_turn: bool) -> tuple[list[float], dict[str, float]]:
-    """Seconds from the first rollout to the end of each round's training, and where they went.
+def _clock(run: Path, rounds: int, in_turn: bool) -> tuple[list[float], dict[str, float], dict[str, float]]:
+    """Seconds from the first rollout to the end of each round's training, those of loading, and where they went.
 
     Evaluations are left out where stages are done in turn.
     """
@@ -126,11 +127,12 @@ def _clock(run: Path, rounds: int, in_turn: bool) -> tuple[list[float], dict[str
         seconds.append(moment(attempt(number, "train"), "ended") - begun - (spent["evaluate"] if in_turn else 0.0))
         for name in (*names, "evaluate"):
             spent[name] += attempt(number, name)["seconds"]
-    loads = [attempt(0, "init"), attempt(0, "evaluate"), attempt(1, "score")]
+    loads = {"trainer": attempt(0, "init"), "sampler": attempt(0, "evaluate"), "scorer": attempt(1, "score")}
+    setup = {role: found["load_seconds"] for role, found in loads.items()}
     stages = {name: round(spent[name], 1) for name in names}
     if in_turn:
         stages["between"] = round(seconds[-1] - sum(spent[name] for name in names), 1)
-    return seconds, {"setup": max(load["load_seconds"] for load in loads), **stages}
+    return seconds, setup, stages
 
 
 def _reached(points: list[Point]) -> dict[str, tuple[int, float] | None]:
