@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from benchmarks.pages import wrapped
 from fire_opd.storage.manifest import library_versions
 
 ROOT = Path(__file__).parents[1]
@@ -69,7 +70,7 @@ def page(text: str, found: dict[str, Any]) -> str:
     _, _, after = rest.partition(END)
     versions = ", ".join(f"{name} {version}" for name, version in found["versions"].items())
     shown = [column for column in COLUMNS if any(column in cell for cell in found["families"].values())]
-    lines = [f"{found['date']}, CPU: {versions}.", ""]
+    lines = [wrapped(f"{found['date']}, CPU: {versions}."), ""]
     lines += [f"| family | {' | '.join(shown)} |", "|---" * (len(shown) + 1) + "|"]
     for family, columns in found["families"].items():
         lines.append(f"| {family} | {' | '.join(columns.get(column, '–') for column in shown)} |")

@@ -53,7 +53,9 @@ class Alive(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Count after the operation."""
         out = func(*args, **(kwargs or {}))
-        self._seen = {key: found for key, found in self._seen.items() if not found[0].expired()}  # type: ignore[no-untyped-call]
+        gone = [key for key, found in self._seen.items() if found[0].expired()]  # type: ignore[no-untyped-call]
+        for key in gone:
+            del self._seen[key]
         for tensor in out if isinstance(out, tuple | list) else (out,):
             if isinstance(tensor, Tensor) and (key := tensor.untyped_storage()._cdata) not in self._before:
                 reference = StorageWeakRef(tensor.untyped_storage())  # type: ignore[no-untyped-call]

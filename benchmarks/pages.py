@@ -2,6 +2,7 @@
 
 import os
 import platform
+import textwrap
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,16 @@ def conditions() -> dict[str, Any]:
 
 
 def put(page: Path, begin: str, end: str, text: str) -> None:
-    """Replace what stands in a page between two marks, each a line of its own."""
+    """Replace what stands in a page between two marks, each a line of its own; long lines but rows are wrapped."""
     before, _, rest = page.read_text().partition(begin)
-    page.write_text(f"{before}{begin}\n{text}\n{end}{rest.partition(end)[2]}")
+    page.write_text(f"{before}{begin}\n{wrapped(text)}\n{end}{rest.partition(end)[2]}")
+
+
+def wrapped(text: str) -> str:
+    """The text with its long lines wrapped, but those of tables."""
+    return "\n".join(line if line.startswith("|") else _wrapped(line) for line in text.split("\n"))
+
+
+def _wrapped(line: str) -> str:
+    item = "  " if line.startswith("- ") else ""
+    return textwrap.fill(line, 120, subsequent_indent=item, break_long_words=False, break_on_hyphens=False)

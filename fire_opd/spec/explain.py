@@ -55,7 +55,8 @@ class _Loader(yaml.SafeLoader):
             self.aliases += 1
             if self.aliases > _ALIASES:
                 said = f"more than {_ALIASES} aliases"
-                raise yaml.composer.ComposerError(None, None, said, self.peek_event().start_mark)  # type: ignore[no-untyped-call]
+                place = self.peek_event().start_mark  # type: ignore[no-untyped-call]
+                raise yaml.composer.ComposerError(None, None, said, place)
         return super().compose_node(parent, index)
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:

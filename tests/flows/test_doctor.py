@@ -53,8 +53,8 @@ def test_a_slot_is_given_back_when_its_holder_is_dead(
     server: str, same_locks: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     device = f"gpu-{uuid.uuid4()}@{platform.node()}"
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
-    with subprocess.Popen([sys.executable, "-c", _HOLD, device], text=True, **pipes) as holder:  # type: ignore[call-overload]
+    command, pipe = [sys.executable, "-c", _HOLD, device], subprocess.PIPE
+    with subprocess.Popen(command, text=True, stdin=pipe, stdout=pipe) as holder:
         assert holder.stdout.readline() == "holds\n"
         assert slots_of(device) == []
         holder.communicate()

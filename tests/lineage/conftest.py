@@ -53,8 +53,8 @@ class Machine:
     def start(self, *arguments: str, **env: str) -> subprocess.Popen[str]:
         """Start `fire-opd …`."""
         command = [sys.executable, "-m", "fire_opd.cli", *arguments]
-        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
-        return subprocess.Popen(command, cwd=self.checkout, env={**self.env, **env}, **pipes)  # type: ignore[call-overload,no-any-return]
+        environment, out, err = {**self.env, **env}, subprocess.PIPE, subprocess.STDOUT
+        return subprocess.Popen(command, cwd=self.checkout, env=environment, stdout=out, stderr=err, text=True)
 
     def fire_opd(self, *arguments: str, status: int = 0, **env: str) -> str:
         """What `fire-opd …` prints."""

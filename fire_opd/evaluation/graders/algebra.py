@@ -21,7 +21,8 @@ _LONGEST = 600  # characters
 _DEEPEST = 40  # brackets
 # Powers of powers, and factorials and powers of large numbers: refused before anybody tries to write them out.
 _HUGE = re.compile(
-    r"\d\s*\}?\s*\^[\s{(]*\d+[\s})]*\^|\^[\s{(]*-?\d{5}|\d{5}[\s})]*!|![\s)}]*![\s)}]*!|\d![\s)}]+!|binom\s*\{\s*\d{5}|\d\s*\^[\s{(]*\d+[\s})]*!"
+    r"\d\s*\}?\s*\^[\s{(]*\d+[\s})]*\^|\^[\s{(]*-?\d{5}|\d{5}[\s})]*!|![\s)}]*![\s)}]*!|\d![\s)}]+!"
+    r"|binom\s*\{\s*\d{5}|\d\s*\^[\s{(]*\d+[\s})]*!"
 )
 _ENDED_BY_LIMIT = (-signal.SIGPROF, -signal.SIGSEGV, -signal.SIGABRT, -signal.SIGBUS)
 

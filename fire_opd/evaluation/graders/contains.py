@@ -7,7 +7,8 @@ from fire_opd.evaluation.graders.boxes import final_part
 
 # A number with its sign, a sign of a script without spaces, a word, or one other character.
 _TOKEN = re.compile(
-    r"(?<![\w.)])-?\d+(?:,\d{3})*(?:\.\d+)?(?![^\W_])|[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]|[^\W\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]+|[^\w\s]"
+    r"(?<![\w.)])-?\d+(?:,\d{3})*(?:\.\d+)?(?![^\W_])|[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]"
+    r"|[^\W\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]+|[^\w\s]"
 )
 
 

@@ -86,10 +86,12 @@ function paint(row, answer) {
     });
     made.style.backgroundColor = `rgba(var(--${value < 0 ? "cold" : "hot"}), ${(0.75 * Math.abs(value)) / largest})`;
   });
-  legend.textContent = `${numbers[colour]}: orange above ${none}, blue below; the strongest is ${largest.toPrecision(3)} away`;
+  const strongest = largest.toPrecision(3);
+  legend.textContent = `${numbers[colour]}: orange above ${none}, blue below; the strongest is ${strongest} away`;
 }
 
-const distinct = (pick) => [...new Set(rows.map(pick))].sort((a, b) => String(a).localeCompare(b, "en", { numeric: true }));
+const ordered = (a, b) => String(a).localeCompare(b, "en", { numeric: true });
+const distinct = (pick) => [...new Set(rows.map(pick))].sort(ordered);
 offer("round", distinct((row) => row.round), "all");
 offer("domain", distinct((row) => row.domain), "all");
 offer("teacher", distinct((row) => row.teacher), "all");
@@ -105,8 +107,10 @@ for (const control of form.elements) {
   control.addEventListener("input", () => (control.name === "colour" ? show(at) : refresh()));
 }
 document.addEventListener("keydown", (event) => {
-  const step = { j: 1, k: -1, l: 1, h: -1 }[event.key], within = (place, count) => Math.min(count - 1, Math.max(0, place));
-  if (!step || event.ctrlKey || event.metaKey || event.altKey || event.target.matches("input, select") || !found.length) return;
+  const step = { j: 1, k: -1, l: 1, h: -1 }[event.key];
+  const within = (place, count) => Math.min(count - 1, Math.max(0, place));
+  if (!step || event.ctrlKey || event.metaKey || event.altKey) return;
+  if (event.target.matches("input, select") || !found.length) return;
   if ("jk".includes(event.key)) show(within(at + step, found.length));
   else shown.querySelectorAll(".token")[within(token + step, found[at].tokens.length)]?.focus();
 });
