@@ -14,6 +14,7 @@ from fire_opd.lineage.dvc_settings import dvc_environment
 from fire_opd.lineage.objects import LOCK_FILE, outputs
 from fire_opd.lineage.workspace import RUN_FOLDER
 from fire_opd.runtime.failpoints import reach
+from fire_opd.runtime.ledger import RECORDINGS, recorded
 from fire_opd.runtime.process import EngineProcess
 from fire_opd.stages import last_directory
 from fire_opd.storage import Run, read_manifest
@@ -98,7 +99,9 @@ class RecordQueue:
                     return
                 rounds, complete = sorted(self._waiting), self._complete
             try:
-                done = self._record(rounds, complete)
+                with recorded(self._run.path(RECORDINGS), devices=0, price_per_hour=0) as attempt:
+                    done = self._record(rounds, complete)
+                    attempt |= done
                 failures = 0
             except (FireOpdError, OSError) as error:
                 if self._ended:

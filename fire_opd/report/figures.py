@@ -26,6 +26,7 @@ def round_figures(run: Run, number: int) -> dict[str, Any]:
         found |= {
             name: select[name] for name in ("keep_ratio", "dropped", "truncation_rate", "repetition_rate", "length")
         }
+        found["filter_score"] = select.get("filter_score")
         found |= {name: score[name] for name in ("reverse_kl", "student_entropy", "teacher_logprob", "mismatch")}
         found |= {name: train[name] for name in ("loss", "grad_norm", "lr", "clip_fraction", "k1")}
         found["skipped"] = select.get("skipped") or train.get("skipped")

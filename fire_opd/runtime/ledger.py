@@ -13,6 +13,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+# What a run's recorder did, in the form of the ledger, which is recorded itself.
+RECORDINGS = "logs/recordings.json"
+
 
 @contextmanager
 def recorded(file: Path, *, devices: int, price_per_hour: float) -> Iterator[dict[str, Any]]:

@@ -55,7 +55,8 @@ def _first(run: Run, number: int) -> dict[str, dict[str, Any]]:
 
 
 def _said(row: dict[str, Any]) -> dict[str, Any]:
-    return {name: row[name] for name in ("text", "correct", "finish_reason")}
+    about = {name: row[name] for name in ("text", "correct", "finish_reason")}
+    return {**about, "verdict": {True: "right", False: "wrong", None: ""}[row["correct"]]}
 
 
 def _evaluation(run: Run, number: int) -> Path:

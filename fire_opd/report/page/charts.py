@@ -5,12 +5,14 @@ from datetime import datetime
 from itertools import accumulate, compress
 from typing import Any
 
+import numpy as np
+
 from fire_opd.evaluation.figure import figure_of
 from fire_opd.fire.ragged import flatten
 from fire_opd.records import BATCH, SCORE, read_table
 from fire_opd.report.figures import measured
 from fire_opd.report.picture import plain
-from fire_opd.runtime.ledger import read_attempts
+from fire_opd.runtime.ledger import RECORDINGS, read_attempts
 from fire_opd.stages import STAGES
 from fire_opd.storage import Run
 
@@ -46,23 +48,39 @@ def held_out(run: Run, summary: dict[str, Any]) -> str:
     return svg(sheet)
 
 
-def shares(summary: dict[str, Any]) -> str:
-    """Shares of rollouts kept and truncated by round, and beside them the reverse KL."""
-    sheet, (share, kl) = _sheet(9, 2.2, 2)
-    trained = [r for r in summary["rounds"] if r["round"]]
-    x = [r["round"] for r in trained]
-    for colour, (name, title) in zip(
-        COLOURS, {"keep_ratio": "kept", "truncation_rate": "truncated"}.items(), strict=False
-    ):
-        share.plot(x, [r[name] for r in trained], color=colour, marker="o", ms=3, label=title)
-    kl.plot(x, [r["reverse_kl"] for r in trained], color=COLOURS[2], marker="o", ms=3)
-    share.set_title("share of rollouts, by round", fontsize=9)
-    kl.set_title("reverse KL of the rollouts, nat a token", fontsize=9)
-    for axes in (share, kl):
+_BY_ROUND: dict[str, dict[str, str]] = {  # a panel: its curves, by figure of a round
+    "share of rollouts": {"keep_ratio": "kept", "truncation_rate": "truncated", "repetition_rate": "looping"},
+    "reverse KL of the rollouts, nat a token": {"reverse_kl": ""},
+    "entropy of the student, nat": {"student_entropy": ""},
+    "length of the rollouts, tokens": {"length": ""},
+    "teacher's mean log-prob of a rollout": {"filter_score": "mean", "threshold": "the filter's threshold"},
+    "engine against scorer, nat a token": {"mismatch": ""},
+}
+
+
+def by_round(run: Run, summary: dict[str, Any]) -> str:
+    """What the rollouts of each round were like, and the share of held-out answers that could not be read."""
+    sheet, grid = _sheet(9, 3.8, 3, rows=2)
+    trained = [r | {"threshold": _threshold(run, r["round"])} for r in summary["rounds"] if r["round"]]
+    for axes, (title, curves) in zip(grid, _BY_ROUND.items(), strict=True):
+        for colour, (name, label) in zip(COLOURS, curves.items(), strict=False):
+            known = [(r["round"], r[name]) for r in trained if r.get(name) is not None]
+            axes.plot(*zip(*known, strict=True), color=colour, marker="o", ms=2, label=label) if known else None
+        axes.set_title(title, fontsize=9)
         axes.xaxis.get_major_locator().set_params(integer=True)
-    if trained:
-        share.legend(fontsize=7)
+    unread = [(r["round"], r["unreadable"]) for r in summary["rounds"] if r.get("unreadable") is not None]
+    if unread:
+        grid[0].plot(*zip(*unread, strict=True), color=COLOURS[3], marker="o", ms=2, label="unreadable, held out")
+    for axes in (grid[0], grid[4]):
+        axes.legend(fontsize=7) if axes.get_lines() else None
     return svg(sheet)
+
+
+def _threshold(run: Run, number: int) -> float | None:
+    """What trajectories of a round were held to, on average over them; None where nothing is filtered."""
+    table = read_table(run.path(f"rounds/{number}/batch/batch.parquet"), BATCH, ["threshold"])
+    found = table["threshold"].drop_null().to_numpy()
+    return float(found.mean()) if len(found) and np.isfinite(found).all() else None
 
 
 def weights(run: Run) -> str:
@@ -91,36 +109,53 @@ def weights(run: Run) -> str:
 
 
 def lanes(run: Run) -> str:
-    """Every second that the ledger knows: a lane a device role, a bar an attempt of a stage."""
-    attempts = [
+    """Every second that the ledger knows: a lane a role, a bar an attempt of a stage, or of a recording."""
+    attempts: list[tuple[str, str, dict[str, Any]]] = [
         (STAGES[file.stem.partition("-")[0]].role, file.stem.partition("-")[0], attempt)
         for file in sorted(run.path("ledger").glob("*/*.json"))
         if file.stem.partition("-")[0] in STAGES
         for attempt in read_attempts(file)
     ]
-    sheet, (axes,) = _sheet(9, 2.4, 1)
+    attempts += [("recorder", "record", attempt) for attempt in read_attempts(run.path(RECORDINGS))]
+    sheet, (axes,) = _sheet(9, 2.6, 1)
     if attempts:
         begun = min(datetime.fromisoformat(a["started"]) for *_, a in attempts)
         roles = sorted({role for role, *_ in attempts})
         stages = sorted({stage for _, stage, _ in attempts})
         for role, stage, attempt in attempts:
             start = (datetime.fromisoformat(attempt["started"]) - begun).total_seconds()
-            colour = COLOURS[stages.index(stage) % len(COLOURS)]
             edge = {"edgecolor": _FAILED, "linewidth": 2} if attempt["outcome"] != "done" else {}
-            axes.barh(roles.index(role), attempt["seconds"], left=start, color=colour, height=0.7, **edge)
+            colour = COLOURS[stages.index(stage) % len(COLOURS)]
+            for seconds, alpha in _parts(attempt):
+                bar = {"left": start, "color": colour, "alpha": alpha, "height": 0.7}
+                axes.barh(roles.index(role), seconds, **bar, **edge)
+                start += seconds
         axes.set_yticks(range(len(roles)), roles)
         for stage in stages:
-            axes.bar(0, 0, color=COLOURS[stages.index(stage) % len(COLOURS)], label=stage)
-        axes.legend(fontsize=7, ncols=len(stages), loc="upper center", bbox_to_anchor=(0.5, -0.15))
-    axes.set_title("seconds since the start, by role; what failed has a red edge", fontsize=9)
+            spent = [attempt for _, name, attempt in attempts if name == stage]
+            cost = sum(attempt["cost"] for attempt in spent)
+            label = f"{stage} {sum(a['seconds'] for a in spent):.0f} s" + (f", {cost:.2f}" if cost else "")
+            axes.bar(0, 0, color=COLOURS[stages.index(stage) % len(COLOURS)], label=label)
+        axes.legend(fontsize=7, ncols=6, loc="upper center", bbox_to_anchor=(0.5, -0.15))
+    said = "seconds since the start, by role; pale: waiting and loading, and the upload of a record; red edge: failed"
+    axes.set_title(said, fontsize=9)
     return svg(sheet)
 
 
-def _sheet(width: float, height: float, panels: int) -> tuple[Any, Any]:
+def _parts(attempt: dict[str, Any]) -> list[tuple[float, float]]:
+    """Seconds of an attempt in their order, each with how strongly it is drawn."""
+    whole: float = attempt["seconds"]
+    if "push_seconds" in attempt:
+        return [(whole - attempt["push_seconds"], 1.0), (attempt["push_seconds"], 0.35)]
+    work = min(whole, attempt.get("work_seconds", whole))
+    return [(whole - work, 0.35), (work, 1.0)]
+
+
+def _sheet(width: float, height: float, panels: int, rows: int = 1) -> tuple[Any, Any]:
     from matplotlib.figure import Figure
 
     sheet = Figure(figsize=(width, height), layout="constrained")
-    axes = sheet.subplots(1, panels, squeeze=False)[0]
+    axes = sheet.subplots(rows, panels, squeeze=False).flatten()
     for one in axes:
         one.grid(alpha=0.3)
         one.tick_params(labelsize=8)

@@ -1,7 +1,7 @@
 "use strict";
 // The browser of trajectories. Everything shown is set as text: what a model wrote is never read as HTML.
 const { numbers, rows } = JSON.parse(document.getElementById("data").textContent);
-const form = document.querySelector("form"), list = document.getElementById("list");
+const form = document.getElementById("filters"), list = document.getElementById("list");
 const shown = document.getElementById("shown"), legend = document.getElementById("legend");
 const told = document.getElementById("numbers");
 let found = [], at = -1, token = -1, only = "";
@@ -28,6 +28,7 @@ function matches(row) {
   return (!wanted("round") || String(row.round) === wanted("round"))
     && (!wanted("domain") || row.domain === wanted("domain"))
     && (!wanted("teacher") || row.teacher === wanted("teacher"))
+    && (!wanted("verdict") || row.verdict === wanted("verdict"))
     && (!wanted("ended") || row.ended === wanted("ended"))
     && (!only || row.prompt === only)
     && (!wanted("chosen") || state(row) === wanted("chosen"))
@@ -43,6 +44,7 @@ function refresh() {
   for (const [place, row] of found.entries()) {
     const item = element("li", `round ${row.round} · ${row.domain} · ${row.tokens.length} tokens · ${state(row)}`, list,
       row.kept ? "kept" : "dropped");
+    item.setAttribute("role", "option");
     element("small", row.prompt.slice(-80), item);
     item.addEventListener("click", () => show(place));
   }
@@ -96,6 +98,7 @@ offer("round", distinct((row) => row.round), "all");
 offer("domain", distinct((row) => row.domain), "all");
 offer("teacher", distinct((row) => row.teacher), "all");
 offer("chosen", distinct(state), "all");
+offer("verdict", distinct((row) => row.verdict), "all");
 offer("ended", distinct((row) => row.ended), "all");
 offer("colour", numbers);
 form.addEventListener("submit", (event) => event.preventDefault());
@@ -106,12 +109,20 @@ form.elements.same.addEventListener("input", () => {
 for (const control of form.elements) {
   control.addEventListener("input", () => (control.name === "colour" ? show(at) : refresh()));
 }
+document.querySelector("select[name=change]")?.addEventListener("input", (event) => {
+  for (const row of document.querySelectorAll("#answers tbody tr")) {
+    row.hidden = Boolean(event.target.value) && row.dataset.change !== event.target.value;
+  }
+});
 document.addEventListener("keydown", (event) => {
-  const step = { j: 1, k: -1, l: 1, h: -1 }[event.key];
+  const inside = event.target === list || event.target.matches(".token");
+  const key = (inside && { ArrowDown: "j", ArrowUp: "k", ArrowRight: "l", ArrowLeft: "h" }[event.key]) || event.key;
+  const step = { j: 1, k: -1, l: 1, h: -1 }[key];
   const within = (place, count) => Math.min(count - 1, Math.max(0, place));
   if (!step || event.ctrlKey || event.metaKey || event.altKey) return;
   if (event.target.matches("input, select") || !found.length) return;
-  if ("jk".includes(event.key)) show(within(at + step, found.length));
+  event.preventDefault();  // an arrow would also scroll
+  if ("jk".includes(key)) show(within(at + step, found.length));
   else shown.querySelectorAll(".token")[within(token + step, found[at].tokens.length)]?.focus();
 });
 refresh();

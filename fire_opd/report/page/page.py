@@ -12,7 +12,7 @@ from typing import Any
 from fire_opd.evaluation.figure import figure_of
 from fire_opd.report.figures import measured, summarize
 from fire_opd.report.page.answers import SHOWN_PROMPTS, answers, difference
-from fire_opd.report.page.charts import held_out, lanes, shares, weights
+from fire_opd.report.page.charts import by_round, held_out, lanes, weights
 from fire_opd.report.page.template import render, resource
 from fire_opd.report.page.texts import texts_of
 from fire_opd.report.page.trajectories import SHOWN_TOKENS, trajectories
@@ -42,7 +42,7 @@ def write_page(run: Run) -> Path:
         rounds=[_row(run, figures) for figures in summary["rounds"]],
         charts={
             "held_out": held_out(run, summary),
-            "shares": shares(summary),
+            "by_round": by_round(run, summary),
             "lanes": lanes(run),
             "weights": weights(run),
         },
@@ -83,8 +83,8 @@ def _row(run: Run, figures: dict[str, Any]) -> dict[str, str]:
     row = {"round": str(figures["round"]), figure.name: figure.show(figures["held_out"]["value"])}
     numbers = {"kept": "keep_ratio", "loss": "loss", "reverse KL": "reverse_kl", "entropy": "student_entropy"}
     numbers |= {"length": "length", "truncated": "truncation_rate", "looping": "repetition_rate"}
-    numbers |= {"engine against scorer": "mismatch", "seconds": "seconds", "cost": "cost"}
-    return row | {title: f"{figures[name]:.3g}" for title, name in numbers.items() if name in figures}
+    numbers |= {"unreadable": "unreadable", "engine against scorer": "mismatch", "seconds": "seconds", "cost": "cost"}
+    return row | {title: f"{figures[name]:.3g}" for title, name in numbers.items() if figures.get(name) is not None}
 
 
 def _for_script(data: Any) -> str:

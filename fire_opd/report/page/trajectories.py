@@ -15,6 +15,7 @@ from fire_opd.storage import Run
 from fire_opd.storage.manifest import MANIFEST
 
 SHOWN_TOKENS = 150_000
+_DIVERGENCE = "k1"  # log πS − log πT of the sampled token, an estimate of the reverse KL at its place
 NUMBERS = {  # of each token: name on the page, and its column
     "weight": "weights",
     "advantage": "advantages",
@@ -23,7 +24,9 @@ NUMBERS = {  # of each token: name on the page, and its column
     "student log-prob": "student_logprobs",
     "teacher entropy": "teacher_entropies",
     "student entropy": "student_entropies",
+    "divergence": _DIVERGENCE,
 }
+_VERDICTS = {True: "right", False: "wrong", None: "not graded"}
 _ENDED = {"stop": "by itself", "length": "at max_tokens"}
 _ABOUT = ("domain", "teacher", "prompt_ids", "response_ids", "finish_reason")
 _SIGNIFICANT = 4
@@ -49,7 +52,8 @@ def _is_trained(run: Run, number: int) -> bool:
 def _round(run: Run, number: int, budget: int, show: Texts) -> Iterator[dict[str, Any]]:
     folder = run.path(f"rounds/{number}")
     rollouts = read_table(folder / "rollouts" / "rollouts.parquet", ROLLOUT, _ABOUT)
-    scores = read_table(folder / "scores" / "scores.parquet", SCORE, [c for c in NUMBERS.values() if c in SCORE.names])
+    kinds = ["correct", *(c for c in NUMBERS.values() if c in SCORE.names)]
+    scores = read_table(folder / "scores" / "scores.parquet", SCORE, kinds)
     batch = read_table(folder / "batch" / "batch.parquet", BATCH, ["kept", "reason", "filter_score", "threshold"])
     weights = read_table(folder / "batch" / "batch.parquet", BATCH, [c for c in NUMBERS.values() if c in BATCH.names])
     tokens_T, offsets = flatten(rollouts["response_ids"])
@@ -57,12 +61,15 @@ def _round(run: Run, number: int, budget: int, show: Texts) -> Iterator[dict[str
     for place in _evenly(np.diff(offsets), budget):
         about, chosen = _at(rollouts, place), _at(batch, place)
         columns = {**_at(scores, place), **_at(weights, place)}
+        student, teacher = (columns[f"{model}_logprobs"] or () for model in ("student", "teacher"))
+        columns[_DIVERGENCE] = [float(s - t) for s, t in zip(student, teacher, strict=True)]
         prompt, tokens = show(about["prompt_ids"], about["response_ids"])
         yield {
             "round": number,
             "prompt": prompt,
             "domain": about["domain"],
             "teacher": about["teacher"],
+            "verdict": _VERDICTS[columns["correct"]],
             "ended": "in a loop" if looping[place] else _ENDED.get(about["finish_reason"], about["finish_reason"]),
             **{name: _short(value) for name, value in chosen.items()},
             "tokens": tokens,

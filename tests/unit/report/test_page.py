@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 from playwright.sync_api import Page, expect
@@ -51,7 +51,12 @@ def run(assets: Assets, tmp_path: Path) -> Run:
             response_ids=[list(range(4, 4 + length)) for length in LENGTHS],
             finish_reason=["stop", "length", "stop", "stop"],
         ),
-        "score": rows(SCORE, 1, **{name: lists(-2.0) for name in NUMBERS.values() if name in SCORE.names}),
+        "score": rows(
+            SCORE,
+            1,
+            correct=[True, False, None, True],
+            **{name: lists(-2.0) for name in NUMBERS.values() if name in SCORE.names},
+        ),
         "select": rows(
             BATCH,
             1,
@@ -136,6 +141,8 @@ def test_every_control(page: Page, run: Run) -> None:
         ("teacher", "m", [3, 5]),
         ("chosen", "dropped: filter", [9]),
         ("ended", "at max_tokens", [9]),
+        ("verdict", "wrong", [9]),
+        ("verdict", "not graded", [5]),
         ("round", "1", LENGTHS),
         ("order", "long", [9, 7, 5, 3]),
         ("order", "unlikely", [3, 5, 7, 9]),
@@ -161,6 +168,10 @@ def test_every_control(page: Page, run: Run) -> None:
     page.locator("select[name=colour]").select_option("teacher log-prob")
     assert page.locator("#shown .token").first.evaluate("e => e.style.backgroundColor") != strong
     expect(page.locator("#legend")).to_contain_text("teacher log-prob")
+    page.locator("select[name=colour]").select_option("divergence")
+    expect(page.locator("#legend")).to_contain_text("divergence: orange above 0")
+    page.locator("input[name=search]").fill(page.locator("#list li small").nth(2).inner_text())
+    assert shown(page) == [5]  # the one whose prompt is another
     page.locator("input[name=search]").fill("no such text")
     expect(page.locator("#shown")).to_have_text("no trajectory is like that")
 
@@ -197,6 +208,35 @@ def test_before_and_after(page: Page, run: Run) -> None:
     expect(rows.first.locator("b")).to_have_text(["wrong", "right"])
     expect(rows.first.locator("td pre").last).to_have_text(HOSTILE)
     expect(rows.last.locator("b")).to_have_text(["right", "right"])
+    page.locator("select[name=change]").select_option("wrong right")
+    expect(rows.first).to_be_visible()
+    expect(rows.last).to_be_hidden()
+    page.locator("select[name=change]").select_option("")
+    expect(rows.last).to_be_visible()
+
+
+def test_arrows_move_in_the_list_and_among_tokens_and_nowhere_else(page: Page) -> None:
+    page.keyboard.press("ArrowDown")
+    expect(page.locator("#shown .token")).to_have_count(LENGTHS[0])
+    page.locator("#list").focus()
+    page.keyboard.press("ArrowDown")
+    expect(page.locator("#shown .token")).to_have_count(LENGTHS[1])
+    page.keyboard.press("l")
+    page.keyboard.press("ArrowRight")
+    expect(page.locator("#shown .token").nth(1)).to_be_focused()
+    page.keyboard.press("ArrowUp")
+    expect(page.locator("#shown .token")).to_have_count(LENGTHS[0])
+    expect(page.locator("#list").get_by_role("option", selected=True)).to_have_count(1)
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_both_schemes_have_colours_of_their_own(run: Run, scheme: Literal["light", "dark"]) -> None:
+    with chromium() as browser:
+        page = browser.new_page(color_scheme=scheme)
+        page.goto(write_page(run).as_uri())
+        text = page.evaluate("getComputedStyle(document.body).color")
+        accent = page.evaluate("getComputedStyle(document.documentElement).getPropertyValue('--accent').trim()")
+    assert (text, accent) == {"light": ("rgb(0, 0, 0)", "#0072b2"), "dark": ("rgb(255, 255, 255)", "#56b4e9")}[scheme]
 
 
 def test_tokens_show_what_they_add_to_the_text() -> None:
