@@ -1,7 +1,6 @@
 """Does this machine have what the spec names: devices, and the libraries of loggers?"""
 
 from importlib.util import find_spec
-from pathlib import Path
 
 from fire_opd.errors import SpecError
 from fire_opd.spec import RunSpec
@@ -10,11 +9,10 @@ _ROLES = ("sampler", "scorer", "trainer")
 
 
 def check_machine(spec: RunSpec) -> None:
-    """Refuse devices that are not here. With a hostfile, or on Ray, other machines count, and nothing is said.
+    """Refuse devices that are not here. On Ray other machines count, and nothing is said.
 
     Raises:
-        SpecError: naming the role, what it asks for and what there is; a hostfile that is not there; or a
-            logger whose library is not installed.
+        SpecError: naming the role, what it asks for and what there is; or a logger whose library is not installed.
     """
     for name in spec.loggers.to:
         if find_spec(name) is None:
@@ -22,9 +20,6 @@ def check_machine(spec: RunSpec) -> None:
                 f"loggers.to names {name}, which is not installed here: pip install {name}, or leave it out"
             )
     placement = spec.placement
-    hosts = placement.trainer.hostfile
-    if hosts and not (Path(hosts).is_absolute() and Path(hosts).is_file()):  # DeepSpeed would go on without it
-        raise SpecError(f"placement.trainer.hostfile: {hosts}: expected the absolute path of a file that is there")
     if placement.device == "cpu" or placement.ray.address:
         return
     import torch
@@ -38,7 +33,7 @@ def check_machine(spec: RunSpec) -> None:
     for role in _ROLES:
         wanted = getattr(placement, role)
         absent = [index for index in wanted.devices if index >= count]
-        if absent and not wanted.hostfile:
+        if absent:
             raise SpecError(
                 f"placement.{role}.devices names GPU {absent[0]}, and this machine has {count}, counted from 0"
             )

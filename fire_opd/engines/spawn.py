@@ -41,7 +41,7 @@ def spawn(run: Run, seat: Seat) -> EngineProcess:
     command, env = engine_command(run, seat), environment(run, seat)
     if seat.role == "trainer":
         place = run.spec.placement.trainer
-        if len(place.devices) > 1 or place.hostfile:
+        if len(place.devices) > 1:
             command = _launcher(run, env) + arguments(run, seat) + ["--store-port", str(free_port())]
         else:
             env |= ranks(0, 1, "127.0.0.1", free_port())
@@ -78,9 +78,7 @@ def _launcher(run: Run, env: dict[str, str]) -> list[str]:
     place = run.spec.placement.trainer
     env.pop("CUDA_VISIBLE_DEVICES", None)
     command = [sys.executable, "-m", LAUNCHER, "--no_local_rank", "--master_port", str(free_port())]
-    if place.hostfile:
-        command += ["--hostfile", place.hostfile]
-    elif run.spec.placement.device == "cuda":
+    if run.spec.placement.device == "cuda":
         command += ["--include", "localhost:" + ",".join(map(str, place.devices))]
     else:
         command += ["--num_gpus", str(len(place.devices))]

@@ -34,16 +34,13 @@ def unusable_cluster(spec: "RunSpec") -> Iterator[str]:
     """What `placement.ray` says that cannot be used, with the reason."""
     place = spec.placement
     if place.ray.address is None:
+        if given := sorted(place.ray.model_fields_set - {"address"} - _defaults(place.ray)):
+            yield f"placement.ray.{given[0]} without placement.ray.address: there is no cluster to ask; leave it out"
         return
     if not re.fullmatch(r"[A-Za-z0-9_.-]+:\d{1,5}|\[[0-9A-Fa-f:]+\]:\d{1,5}", place.ray.address):
         yield (
             f"placement.ray.address: {place.ray.address!r}: expected host:port of the cluster's head, such as "
             "10.0.0.1:6379; for Ray Client (ray://) there is no support: start the run on a node of the cluster"
-        )
-    if place.trainer.hostfile:
-        yield (
-            "placement.trainer.hostfile with placement.ray: Ray finds the nodes of the ranks; leave one of them out, "
-            "and name a device a rank in placement.trainer.devices"
         )
     for role in ("sampler", "scorer", "trainer"):
         if getattr(place, role).mode == "sleep":
@@ -57,3 +54,9 @@ def unusable_cluster(spec: "RunSpec") -> Iterator[str]:
                 f"placement.ray.resources.{name} = {amount:g}: expected an amount above 0 of a resource of your own; "
                 "CPUs are placement.<role>.threads, GPUs are placement.<role>.devices"
             )
+
+
+def _defaults(part: RaySpec) -> set[str]:
+    """Fields that have the value they would have anyway."""
+    plain = RaySpec()
+    return {name for name in RaySpec.model_fields if getattr(part, name) == getattr(plain, name)}

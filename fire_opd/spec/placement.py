@@ -1,8 +1,8 @@
 """Where the engines of a run live; and placements that cannot be used as they are written, told before a start."""
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import Field, NonNegativeInt
+from pydantic import Field, NonNegativeInt, model_validator
 
 from fire_opd.spec.cluster import RaySpec
 from fire_opd.spec.part import Part
@@ -20,7 +20,7 @@ class RolePlacement(Part):
     devices: list[NonNegativeInt] = Field(
         default_factory=lambda: [0], min_length=1, description="GPU indices; CPU: one a rank."
     )
-    memory: float = Field(0.3, gt=0, le=1, description="Share of each GPU's memory (sampler).")
+    memory: float = Field(0.3, gt=0, le=1, description="Share of each GPU's memory (of the sampler alone).")
     mode: Literal["resident", "sleep", "cold"] = Field(
         "resident",
         description="Between its stages the engine keeps its memory, moves it to the host (GPU only), or ends.",
@@ -31,7 +31,16 @@ class RolePlacement(Part):
         description="Engines (of sampler or scorer) that share a round's chunks, and its `devices` evenly.",
     )
     threads: int = Field(1, ge=1, description="CPU threads a process.")
-    hostfile: str | None = Field(None, description="DeepSpeed hostfile for several machines (trainer).")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_hostfile(cls, given: Any) -> Any:
+        """Older specs have the field, which was of no use: DeepSpeed's launcher takes no engine to another host."""
+        if not isinstance(given, dict) or "hostfile" not in given:
+            return given
+        if given["hostfile"] is not None:
+            raise ValueError("hostfile: several machines are reached by placement.ray; leave it out")
+        return {name: value for name, value in given.items() if name != "hostfile"}
 
     def devices_of(self, replica: int) -> list[int]:
         """The GPUs of one replica; a sampler is split over its own (tensor parallelism)."""
@@ -63,6 +72,13 @@ def unusable(spec: "RunSpec") -> list[str]:
             f"placement.trainer.replicas = {place.trainer.replicas}: the ranks of the trainer are its devices; name "
             "more of them in placement.trainer.devices"
         )
+    default = RolePlacement.model_fields["memory"].default
+    for role, own in (("scorer", place.scorer), ("trainer", place.trainer)):
+        if own.memory != default:
+            found.append(
+                f"placement.{role}.memory = {own.memory:g}: only the sampler takes a share, for its cache; the others "
+                "take what they need, so leave it out"
+            )
     ranks = place.trainer.devices
     if place.device == "cuda" and len(set(ranks)) < len(ranks):
         found.append(f"placement.trainer.devices = {ranks}: a rank has a GPU of its own; name each once")
@@ -72,8 +88,6 @@ def unusable(spec: "RunSpec") -> list[str]:
                 f"placement.{role}.replicas = {wanted.replicas}, and a round has {rounds.chunks} chunk(s) to share; "
                 f"set rounds.chunk to at most {max(rounds.rollouts // wanted.replicas, 1)}, or have fewer replicas"
             )
-        if wanted.hostfile:
-            found.append(f"placement.{role}.hostfile: only the trainer starts its ranks from a hostfile; leave it out")
         if problem := _devices(role, wanted) if place.device == "cuda" else _threads_only(wanted):
             found.append(f"placement.{role}.devices = {wanted.devices}{problem}")
     return found

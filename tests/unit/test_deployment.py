@@ -50,6 +50,14 @@ def test_every_manifest_is_applied() -> None:
     assert names == {*(file.name for file in MANIFESTS), ".."}
 
 
+def test_an_image_holds_nothing_that_git_does_not() -> None:
+    """Secrets above all: the image is made of the checkout as it lies there."""
+    ignored = {line.strip("/") for line in (ROOT / ".gitignore").read_text().split()}
+    left_out = {line.removeprefix("**/") for line in (ROOT / ".dockerignore").read_text().splitlines()}
+    assert {"infra/.env", "infra/kubernetes/secrets.env"} <= ignored
+    assert ignored <= left_out
+
+
 def test_the_dockerfile_has_no_known_fault() -> None:
     done = subprocess.run([BIN / "hadolint", INFRA / "docker" / "Dockerfile"], capture_output=True, text=True)
     assert done.returncode == 0, done.stdout

@@ -94,12 +94,13 @@ def test_the_resolved_spec_reads_back_equal(spec_file: Path, tmp_path: Path) -> 
         ([*CPU, "placement.sampler.devices=[0, 1]"], "placement.sampler.devices = [0, 1]: on a CPU only the trainer"),
         (["placement.ray.address=ray://head:10001"], "placement.ray.address: 'ray://head:10001': expected host:port"),
         (
-            [f"{RAY}=head:6379", "placement.trainer.hostfile=hosts"],
-            "placement.trainer.hostfile with placement.ray:",
+            ["placement.ray.strategy=spread"],
+            "placement.ray.strategy without placement.ray.address: there is no",
         ),
+        (["placement.scorer.memory=0.5"], "placement.scorer.memory = 0.5: only the sampler takes a share"),
         ([f"{RAY}=head:6379", "placement.scorer.mode=sleep"], "placement.scorer.mode = sleep with placement.ray: each"),
         ([f"{RAY}=head:6379", "placement.ray.resources.GPU=1"], "placement.ray.resources.GPU = 1: expected"),
-        (["placement.sampler.hostfile=hosts"], "placement.sampler.hostfile: only the trainer"),
+        (["placement.trainer.hostfile=hosts"], "hostfile: several machines are reached by placement.ray; leave it out"),
         (
             ["placement.scorer.devices=[0, 1]"],
             "placement.scorer.devices = [0, 1]: a scorer uses one GPU; name 1, or set",
