@@ -3,6 +3,7 @@
 import shutil
 from collections import defaultdict
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from threading import Lock
 from types import TracebackType
@@ -101,6 +102,8 @@ class Crew:
         """Start resident engines that are not there yet, without waiting: they load side by side.
 
         Engines that sleep between their stages share memory, so each loads when the others sleep: at its first stage.
+        Residents that share a GPU load one after the other: vLLM takes its share of what it finds free, which another
+        that loads meanwhile would change under it.
 
         A run whose last round is complete needs none; should an earlier stage be missing, its job starts its engine.
         """
@@ -109,7 +112,10 @@ class Crew:
         self._hold()
         for seat in [seat for role in roles for seat in self._seats(role)]:
             if self._resident and self._mode(seat.role) == "resident":
-                self._live(seat)
+                engine = self._live(seat)
+                if self.run.spec.placement.shares_gpus:
+                    with suppress(FireOpdError):  # its first job says what is wrong, and may start it again
+                        engine.wait_ready(self.run.spec.placement.load_deadline)
 
     def perform(self, stage: str, round: int = 0, teacher: str = "", tick: Tick = no_tick) -> dict[str, Any]:
         """Bring one job up to date and return its metrics; what it cost goes to the ledger.

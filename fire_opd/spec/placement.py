@@ -63,6 +63,14 @@ class PlacementSpec(Part):
     tick_deadline: float = Field(120, gt=0, description="Seconds without a sign of progress before an engine is dead.")
     gpu_price_per_hour: float = Field(0.0, ge=0, description="Money a device-hour, for the ledger.")
 
+    @property
+    def shares_gpus(self) -> bool:
+        """Whether two roles are on one GPU; on Ray each engine has GPUs of its own."""
+        if self.device == "cpu" or self.ray.address:
+            return False
+        roles = [set(role.devices) for role in (self.sampler, self.scorer, self.trainer)]
+        return len(set.union(*roles)) < sum(map(len, roles))
+
 
 def unusable(spec: "RunSpec") -> list[str]:
     """Each field of `placement` that no engine of its role could make use of, with the reason."""
