@@ -16,6 +16,11 @@ from prefect.artifacts import (
 from fire_opd.evaluation.figure import Figure, figure_of
 from fire_opd.report import PICTURE, round_figures, round_warning
 from fire_opd.report.page import PAGE
+from fire_opd.report.page.charts import lanes_sheet
+from fire_opd.report.picture import png
+from fire_opd.report.watch import remaining
+from fire_opd.runtime.ledger import read_attempts
+from fire_opd.stages import jobs_of
 from fire_opd.storage import Run
 
 if TYPE_CHECKING:
@@ -28,6 +33,7 @@ class Board:
     def __init__(self, run: Run) -> None:
         self._run = run
         self._rows: list[dict[str, Any]] = []
+        self._trained: list[dict[str, Any]] = []  # figures of the rounds but round 0
         self._warning: str | None = None  # of the last round
         self._progress: UUID | None = None
 
@@ -38,12 +44,15 @@ class Board:
             number: of the round.
             recorded: the round up to which all is recorded, -1 for nothing; None when the run is not recorded.
         """
-        self._rows.append(_row(round_figures(self._run, number), figure_of(self._run.spec.evaluation)))
+        figures, count = round_figures(self._run, number), self._run.spec.rounds.count
+        self._rows.append(_row(figures, figure_of(self._run.spec.evaluation)))
+        self._trained += [figures] if number else []
         self._warning = round_warning(self._run, number)
-        done = _done(number, self._run.spec.rounds.count, recorded)
-        about = [f"{done}; run `{self._run.folder}`", *([self._warning] if self._warning else [])]
-        create_table_artifact(self._rows, self._key("rounds"), "\n\n".join(about))
-        percent = 100 * number / self._run.spec.rounds.count
+        left = remaining(self._trained, count - number) if number < count else ""
+        done = "; ".join(filter(None, [_done(number, count, recorded), left]))
+        about = [f"{done}; run `{self._run.folder}`", _stages(self._run, number), self._warning]
+        create_table_artifact(self._rows, self._key("rounds"), "\n\n".join(filter(None, about)))
+        percent = 100 * number / count
         if self._progress is None:
             self._progress = cast(UUID, create_progress_artifact(percent, self._key("progress"), done))
             create_link_artifact(self._run.folder.as_uri(), str(self._run.folder), self._key("folder"), "run directory")
@@ -58,7 +67,7 @@ class Board:
 
     def show_report(self, verdict: "Verdict | None" = None, outcome: str = "") -> None:
         """The result in words, the table, the picture."""
-        picture = base64.b64encode(self._run.path(PICTURE).read_bytes()).decode()
+        picture, lanes = self._run.path(PICTURE).read_bytes(), png(lanes_sheet(self._run))
         name = figure_of(self._run.spec.evaluation).name
         parts = [
             f"# {self._run.name}",
@@ -67,12 +76,23 @@ class Board:
             *([f"**{self._warning}**"] if self._warning else []),
             *([_gate(verdict, outcome)] if verdict else []),
             _markdown_table([self._rows[0], self._rows[-1]] if len(self._rows) > 1 else self._rows),
-            f"![{name}, share kept, divergence and length by round](data:image/png;base64,{picture})",
+            _image(f"{name}, share kept, divergence and length by round", picture),
+            _image("every second by role", lanes),
         ]
         create_markdown_artifact("\n\n".join(parts), self._key("report"), f"report of run {self._run.name}")
 
     def _key(self, what: str) -> str:
         return re.sub(r"[^a-z0-9]+", "-", f"{self._run.name}-{what}".lower()).strip("-")
+
+
+def _image(title: str, picture: bytes) -> str:
+    return f"![{title}](data:image/png;base64,{base64.b64encode(picture).decode()})"
+
+
+def _stages(run: Run, number: int) -> str:
+    """What each stage of a round took."""
+    spent = {job.label: read_attempts(run.path(f"ledger/{number}/{job.label}.json")) for job in jobs_of(run, number)}
+    return " · ".join(f"{label} {sum(a['seconds'] for a in found):.1f} s" for label, found in spent.items() if found)
 
 
 def _done(number: int, count: int, recorded: int | None) -> str:

@@ -6,9 +6,15 @@ from typing import Annotated, Any
 
 import typer
 
+from fire_opd.errors import SpecError
+from fire_opd.storage import Run, runs_folder
+
 Folder = Annotated[Path, typer.Option("--run", help="Folder of the run.", metavar="DIR")]
 PlainFolder = Annotated[
     Path | None, typer.Option("--run", help="Run in this plain folder instead, unrecorded.", metavar="DIR")
+]
+NamelessFolder = Annotated[
+    Path | None, typer.Option("--run", help="Folder of the run, instead of its name.", metavar="DIR")
 ]
 RunArgument = Annotated[str, typer.Argument(help="Name of a recorded run.", metavar="RUN")]
 Name = Annotated[str, typer.Option(help="Name of the run: it is recorded, in a workspace of that name.")]
@@ -24,6 +30,18 @@ FromCache = Annotated[
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 SpecFile = Annotated[str, typer.Argument(help="YAML file, or the name of a preset.", metavar="SPEC")]
+
+
+def open_run(name: str, folder: Path | None) -> Run:
+    """The run of a name, or in a folder.
+
+    Raises:
+        SpecError: both are given, or none.
+        RunError: there is no such run.
+    """
+    if bool(name) == bool(folder):
+        raise SpecError("give the NAME of a recorded run, or --run DIR for one in a plain folder")
+    return Run.open(folder or runs_folder() / name / "run")
 
 
 def print_json(value: Any) -> None:

@@ -7,20 +7,20 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from fire_opd.cli.arguments import AsJson, Folder, PlainFolder, Round, RunArgument, print_json, tell
+from fire_opd.cli.arguments import AsJson, NamelessFolder, Round, RunArgument, open_run, print_json, tell
 from fire_opd.errors import SpecError
-from fire_opd.storage import Run, open_store, runs_folder
+from fire_opd.storage import open_store
 
 app = typer.Typer()
 
 
-@app.command(epilog="Example: fire-opd report --run runs/demo/run")
-def report(folder: Folder, as_json: AsJson = False) -> None:
+@app.command(epilog="Example: fire-opd report demo")
+def report(name: RunArgument = "", folder: NamelessFolder = None, as_json: AsJson = False) -> None:
     """Print the table of a run, draw its curves again, and write its page, for a browser."""
     from fire_opd.report import print_report, summarize, write_report
     from fire_opd.report.page import try_page
 
-    opened = Run.open(folder)
+    opened = open_run(name, folder)
     write_report(opened)
     if as_json:
         print_json(summarize(opened))
@@ -31,21 +31,19 @@ def report(folder: Folder, as_json: AsJson = False) -> None:
 
 
 @app.command(epilog="Example: fire-opd watch demo")
-def watch(name: RunArgument = "", folder: PlainFolder = None) -> None:
+def watch(name: RunArgument = "", folder: NamelessFolder = None) -> None:
     """Show a run at work until it ends: stages, held-out figure, time left, memory; in a pipe a line a round."""
     from fire_opd.lineage.catalogue import recorded_up_to
     from fire_opd.report.watch import watch as look_on
 
-    if bool(name) == bool(folder):
-        raise SpecError("give the NAME of a recorded run, or --run DIR for one in a plain folder")
-    opened = Run.open(folder or runs_folder() / name / "run")
-    look_on(opened, partial(recorded_up_to, open_store(), name) if name else lambda: None, Console())
+    look_on(open_run(name, folder), partial(recorded_up_to, open_store(), name) if name else lambda: None, Console())
 
 
-@app.command(epilog="Example: fire-opd whatif --run runs/demo/run --round 3 --methods fire,opd")
+@app.command(epilog="Example: fire-opd whatif demo --round 3 --methods fire,opd")
 def whatif(
-    folder: Folder,
     round: Round,
+    name: RunArgument = "",
+    folder: NamelessFolder = None,
     methods: Annotated[str, typer.Option(help="Names, with commas; docs/methods.md has them.")] = "",
     gradients: Annotated[bool, typer.Option(help="Load the models; compare the methods' gradients too.")] = False,
     picture: Annotated[Path | None, typer.Option(help="Draw it into this PNG file.")] = None,
@@ -63,7 +61,7 @@ def whatif(
     for option, file in (("--picture", picture), ("--page", page)):
         if file and not file.absolute().parent.is_dir():
             raise SpecError(f"{option}: there is no folder {file.absolute().parent}; make it")
-    opened = Run.open(folder)
+    opened = open_run(name, folder)
     rows = what_if(opened, round, names, gradients=gradients)
     if picture:
         save(what_if_drawing(rows, round), picture)
@@ -75,12 +73,12 @@ def whatif(
         Console().print(what_if_table(rows, round))
 
 
-@app.command(epilog="Example: fire-opd merge --run runs/demo/run --round 10")
-def merge(folder: Folder, round: Round, as_json: AsJson = False) -> None:
+@app.command(epilog="Example: fire-opd merge demo --round 10")
+def merge(round: Round, name: RunArgument = "", folder: NamelessFolder = None, as_json: AsJson = False) -> None:
     """Write the student of a round as a whole model, its adapter merged into the base, and print where it is."""
     from fire_opd.training import whole_model
 
-    model = whole_model(Run.open(folder), round)
+    model = whole_model(open_run(name, folder), round)
     if as_json:
         print_json({"round": round, "model": model})
     else:

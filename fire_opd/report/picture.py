@@ -1,5 +1,6 @@
 """Pictures: of a run (held-out figure, what the filter kept, divergence and length, by round), and of a what-if."""
 
+import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -98,4 +99,12 @@ def what_if_drawing(rows: Sequence[dict[str, Any]], round: int) -> Any:
 
 def save(sheet: Any, file: Path) -> None:
     """Write a matplotlib figure into a PNG file; equal figures give equal bytes."""
-    sheet.savefig(file, dpi=110, metadata={"Software": ""})
+    file.write_bytes(png(sheet))
+
+
+def png(sheet: Any) -> bytes:
+    """A matplotlib figure as PNG, on white."""
+    made = io.BytesIO()
+    sheet.patch.set_alpha(1)
+    sheet.savefig(made, format="png", dpi=110, metadata={"Software": ""})
+    return made.getvalue()

@@ -68,7 +68,7 @@ def view(run: Run, recorded: int | None, figures: list[dict[str, Any]]) -> list[
     if done < count:
         since = _since(run, done)
         lines.append("   ".join(_stages(run, done + 1, since)))
-        lines += _remaining(figures[1:], count - done, since)
+        lines += filter(None, [remaining(figures[1:], count - done, since)])
     lines += ["engines " + ", ".join(_engines(run))] if held else []
     if recorded is not None:
         lines.append(f"recorded up to round {recorded}" if recorded >= 0 else "nothing is recorded yet")
@@ -114,13 +114,20 @@ def _since(run: Run, done: int) -> float:
     return max(datetime.now(UTC).timestamp() - begun, 0)
 
 
-def _remaining(trained: list[dict[str, Any]], left: int, since: float) -> list[str]:
+def remaining(trained: list[dict[str, Any]], left: int, since: float = 0.0) -> str:
+    """How long a round takes lately, and what is left of the run; nothing before a round is trained.
+
+    Args:
+        trained: figures of the rounds so far, without round 0.
+        left: how many are to come.
+        since: seconds that the next one has had already.
+    """
     if not trained:
-        return []
+        return ""
     lately = trained[-_LATELY:]
     each, seconds = statistics.median(f["seconds"] for f in lately), sum(f["seconds"] for f in lately)
     rate = f", {sum(f['tokens'] for f in lately) / seconds:,.0f} trained tokens/s" if seconds else ""
-    return [f"a round takes {each:.1f} s{rate}; about {max(left * each - since, 0) / 60:.1f} min left"]
+    return f"a round takes {each:.1f} s{rate}; about {max(left * each - since, 0) / 60:.1f} min left"
 
 
 def _engines(run: Run) -> list[str]:

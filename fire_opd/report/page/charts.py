@@ -109,6 +109,11 @@ def weights(run: Run) -> str:
 
 
 def lanes(run: Run) -> str:
+    """As `lanes_sheet`, as an element."""
+    return svg(lanes_sheet(run))
+
+
+def lanes_sheet(run: Run) -> Any:
     """Every second that the ledger knows: a lane a role, a bar an attempt of a stage, or of a recording."""
     attempts: list[tuple[str, str, dict[str, Any]]] = [
         (STAGES[file.stem.partition("-")[0]].role, file.stem.partition("-")[0], attempt)
@@ -139,7 +144,7 @@ def lanes(run: Run) -> str:
         axes.legend(fontsize=7, ncols=6, loc="upper center", bbox_to_anchor=(0.5, -0.15))
     said = "seconds since the start, by role; pale: waiting and loading, and the upload of a record; red edge: failed"
     axes.set_title(said, fontsize=9)
-    return svg(sheet)
+    return sheet
 
 
 def _parts(attempt: dict[str, Any]) -> list[tuple[float, float]]:
