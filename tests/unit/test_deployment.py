@@ -58,6 +58,30 @@ def test_an_image_holds_nothing_that_git_does_not() -> None:
     assert ignored <= left_out
 
 
+def test_a_connection_that_is_let_in_is_let_out() -> None:
+    """All is refused but what a policy names; both ends must name it."""
+    policies = {d["metadata"]["name"]: d["spec"] for d in documents(INFRA / "kubernetes" / "network.yaml")}
+    assert policies["nothing-but-names"]["podSelector"] == {}
+    assert policies["nothing-but-names"]["policyTypes"] == ["Ingress", "Egress"]
+
+    def ends(way: str, whom: str) -> set[tuple[str, str, int]]:
+        found = set()
+        for name, spec in policies.items():
+            for rule in spec.get(way, []):
+                apps = [
+                    peer["podSelector"]["matchLabels"]["app"] for peer in rule.get(whom, []) if "podSelector" in peer
+                ]
+                found |= {(name, app, port["port"]) for app in apps for port in rule["ports"]}
+        return found
+
+    incoming = {(app, name, port) for name, app, port in ends("ingress", "from")}
+    assert (
+        incoming
+        == ends("egress", "to")
+        == {("server", "database", 5432), ("runner", "server", 4200), ("runner", "store", 8333)}
+    )
+
+
 def test_the_dockerfile_has_no_known_fault() -> None:
     done = subprocess.run([BIN / "hadolint", INFRA / "docker" / "Dockerfile"], capture_output=True, text=True)
     assert done.returncode == 0, done.stdout
