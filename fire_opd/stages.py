@@ -144,7 +144,7 @@ EVALUATE = Stage(
     "evaluate",
     "sampler",
     2,
-    (*_EVALUATION, *_SAMPLED, "student.dtype"),
+    (*_EVALUATION, *_SAMPLED, "student.dtype", "rounds.chunk"),
     (Output("evaluation", "rounds/{n}/evaluation", ("prompts", "rounds/{n}/checkpoint")),),
 )
 APPRAISE = Stage(
@@ -183,7 +183,7 @@ class Job:
     """A stage of one run at one round (or of one teacher): the unit that is run, recorded and repeated.
 
     Where `rounds.chunk` cuts the round, and the stage reads that field, the job has `chunks`: jobs that make the same
-    outputs for some rows of the round's table. The job itself then only joins what they made.
+    outputs for some rows of the stage's table. The job itself then only joins what they made.
     """
 
     run: Run
@@ -208,15 +208,25 @@ class Job:
         rounds = self.run.spec.rounds
         if rounds.chunk is None or self.chunk is not None or "rounds.chunk" not in self.stage.params:
             return []
-        return [replace(self, chunk=number) for number in range(rounds.chunks)]
+        return [replace(self, chunk=number) for number in range(-(-self.size // rounds.chunk))]
+
+    @property
+    def size(self) -> int:
+        """Rows of the table that the stage makes: rollouts, or answers to held-out prompts (0: not prepared yet)."""
+        if self.stage not in (BASELINE, EVALUATE):
+            return self.run.spec.rounds.rollouts
+        import pyarrow.parquet as pq  # which takes a while, and most who ask for stages need none of it
+
+        prompts = self.run.path("prompts/evaluation.parquet")
+        return self.run.spec.evaluation.answers * pq.read_metadata(prompts).num_rows if prompts.is_file() else 0
 
     @property
     def rows(self) -> slice:
-        """Which rows of the round's table the job makes: all, or those of its chunk."""
-        rounds = self.run.spec.rounds
-        if self.chunk is None or rounds.chunk is None:
-            return slice(0, rounds.rollouts)
-        return slice(self.chunk * rounds.chunk, min((self.chunk + 1) * rounds.chunk, rounds.rollouts))
+        """Which rows of the stage's table the job makes: all, or those of its chunk."""
+        size, chunk = self.size, self.run.spec.rounds.chunk
+        if self.chunk is None or chunk is None:
+            return slice(0, size)
+        return slice(self.chunk * chunk, min((self.chunk + 1) * chunk, size))
 
     def place(self, output: Output) -> Path:
         """The directory that the job commits as `output`; a chunk's goes with the scratch when the round is trained."""

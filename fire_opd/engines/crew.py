@@ -18,7 +18,7 @@ from fire_opd.evaluation.reading import reading_warning
 from fire_opd.rules import judge
 from fire_opd.runtime.ledger import recorded
 from fire_opd.runtime.tick import Tick, no_tick
-from fire_opd.stages import PREPARE, ROLLOUT, SCORE, STAGES, TRAIN, Job, Output, last_directory
+from fire_opd.stages import EVALUATE, PREPARE, ROLLOUT, SCORE, STAGES, TRAIN, Job, Output, last_directory
 from fire_opd.storage import Run, read_manifest, retire
 
 Log = Callable[[str], None]
@@ -262,8 +262,13 @@ class Crew:
     def _retire(self, job: Job) -> None:
         """Give up what the stage that is done replaces or used up: the trainer state before it, and the scratch.
 
-        What training again would need stays until the next state is written.
+        What training again would need stays until the next state is written. The chunks of an evaluation are joined.
         """
+        if job.stage is EVALUATE:
+            scratch = job.directory("scratch/{n}")
+            shutil.rmtree(scratch / job.stage.name, ignore_errors=True)
+            with suppress(OSError):  # something else is in it, or nothing was
+                scratch.rmdir()
         if job.stage is not TRAIN:
             return
         if not job.writes_state:

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from fire_opd.engines.execute import newest_checkpoint
-from fire_opd.evaluation.sample import evaluate
+from fire_opd.evaluation.sample import answer, evaluated, join_answers, write_answers
 from fire_opd.head import student_targets
 from fire_opd.models import shared_vocab
 from fire_opd.prompts.stops import stop_tokens
@@ -55,12 +55,8 @@ class SamplerEngine:
     def make(self, job: Job, output: Output, out: Path, tick: Tick) -> dict[str, Any]:
         """Sample a round's rollouts, or evaluate."""
         self._sampler.wake()
-        prompts = job.directory("prompts")
-        if job.stage.name == "rollout":
-            return self._roll_out(job, output, prompts, out, tick)
-        if job.stage.name == "evaluate":
-            self._take(job.directory("rounds/{n}/checkpoint"))
-        return evaluate(self._sampler.generate, self._sampler.decode, job.run.spec, prompts, out, tick, job.round)
+        make = self._roll_out if job.stage.name == "rollout" else self._evaluate
+        return make(job, output, job.directory("prompts"), out, tick)
 
     def _roll_out(self, job: Job, output: Output, prompts: Path, out: Path, tick: Tick) -> dict[str, Any]:
         """Sample a round or a chunk of it, or join the chunks."""
@@ -73,6 +69,18 @@ class SamplerEngine:
             return write_rollouts(table, job.run.spec, prompts, out, job.round)
         write_table(out / "rollouts.parquet", table, ROLLOUT)
         return {}
+
+    def _evaluate(self, job: Job, output: Output, prompts: Path, out: Path, tick: Tick) -> dict[str, Any]:
+        """Answer held-out prompts, or a chunk of what is to be answered, or join the chunks."""
+        spec = job.run.spec
+        if job.chunks:
+            answers = join_answers([chunk.place(output) for chunk in job.chunks])
+        else:
+            if job.stage.name == "evaluate":
+                self._take(job.directory("rounds/{n}/checkpoint"))
+            answers = answer(self._sampler.generate, self._sampler.decode, spec, prompts, tick, job.round, job.rows)
+        write_answers(answers, out)
+        return evaluated(answers, spec, prompts, job.round) if job.chunk is None else {}
 
     def rest(self) -> None:
         """Weights to the host; the cache goes."""

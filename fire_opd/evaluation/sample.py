@@ -10,12 +10,17 @@ from fire_opd.evaluation.golds import unmatched_golds
 from fire_opd.evaluation.graders import grade
 from fire_opd.evaluation.metrics import GREEDY, evaluation_metrics
 from fire_opd.generation import Completion, Generate, Request
-from fire_opd.records import PROMPT, ROLLOUT, SAMPLE, read_table, write_table
+from fire_opd.records import PROMPT, ROLLOUT, SAMPLE, join_tables, read_table, write_table
 from fire_opd.runtime.seeds import derive_seed
 from fire_opd.runtime.tick import Tick
 from fire_opd.spec import EvaluationSpec, RunSpec
 
 _COLUMNS = ("prompt", "domain", "answer", "teacher", "prompt_ids")
+_SCHEMAS = {"samples": SAMPLE, "rollouts": ROLLOUT}
+
+
+Answers = dict[str, pa.Table]
+"""Tables by name: `samples`, and where the grader is none `rollouts`, for the scorer."""
 
 
 def evaluate(
@@ -27,7 +32,22 @@ def evaluate(
     tick: Tick,
     number: int = 0,
 ) -> dict[str, Any]:
-    """Write `samples.parquet` into `out`; where the grader is none, also `rollouts.parquet`, for the scorer.
+    """Answer all held-out prompts, write the tables into `out`, and return the metrics: the three that follow."""
+    answers = answer(generate, decode, spec, prompts, tick, number)
+    write_answers(answers, out)
+    return evaluated(answers, spec, prompts, number)
+
+
+def answer(
+    generate: Generate,
+    decode: Callable[[Sequence[int]], str],
+    spec: RunSpec,
+    prompts: Path,
+    tick: Tick,
+    number: int = 0,
+    rows: slice = slice(None),
+) -> Answers:
+    """Sample and grade answers to held-out prompts.
 
     Seeds are named by (evaluation seed, prompt, k): the same in every round and run, so that comparisons are paired.
     A response that did not end is wrong, and it is unreadable only if no answer stands in it either.
@@ -37,17 +57,13 @@ def evaluate(
         decode: its tokenizer, special tokens left out.
         spec: `evaluation`, and `sampling.max_tokens` where the evaluation has no limit of its own.
         prompts: the prompts stage's directory.
-        out: where the tables go.
         tick: progress.
         number: round of the model under evaluation.
-
-    Returns:
-        Metrics of `evaluation_metrics`; where answers are graded, `golds_unmatched`, the number of references that no
-        response can match, and `notes` that tell them.
+        rows: of the table: the answers to the first prompt, those to the second, and so on.
     """
     rules = spec.evaluation
-    rows = read_table(prompts / "evaluation.parquet", PROMPT, _COLUMNS).to_pylist()
-    wanted = [(row, k) for row in rows for k in [*([GREEDY] if rules.greedy else []), *range(rules.k)]]
+    asked = read_table(prompts / "evaluation.parquet", PROMPT, _COLUMNS).to_pylist()
+    wanted = [(row, k) for row in asked for k in [*([GREEDY] if rules.greedy else []), *range(rules.k)]][rows]
     requests = [
         Request(
             prompt_ids=row["prompt_ids"],
@@ -77,14 +93,32 @@ def evaluate(
                 "seed": request.seed,
             }
         )
-    table = pa.Table.from_pylist(samples, schema=SAMPLE)
-    write_table(out / "samples.parquet", table, SAMPLE)
+    kinds = {"samples": SAMPLE} if rules.graded else _SCHEMAS
+    return {name: pa.Table.from_pylist(samples, schema=schema) for name, schema in kinds.items()}
+
+
+def write_answers(answers: Answers, out: Path) -> None:
+    """Write the tables into `out`."""
+    for name, table in answers.items():
+        write_table(out / f"{name}.parquet", table, _SCHEMAS[name])
+
+
+def join_answers(parts: Sequence[Path]) -> Answers:
+    """The tables that `write_answers` wrote into several directories, one after the other."""
+    names = [name for name in _SCHEMAS if (parts[0] / f"{name}.parquet").is_file()]
+    return {name: join_tables([part / f"{name}.parquet" for part in parts], _SCHEMAS[name]) for name in names}
+
+
+def evaluated(answers: Answers, spec: RunSpec, prompts: Path, number: int = 0) -> dict[str, Any]:
+    """Metrics of `evaluation_metrics` over all answers; where they are graded, `golds_unmatched`, the number of
+    references that no response can match, and `notes` that tell them.
+    """
+    rules, found = spec.evaluation, evaluation_metrics(answers["samples"])
     if not rules.graded:
-        write_table(out / "rollouts.parquet", pa.Table.from_pylist(samples, schema=ROLLOUT), ROLLOUT)
-        return evaluation_metrics(table)
-    golds = unmatched_golds([row["answer"] for row in rows], rules)
+        return found
+    golds = unmatched_golds(read_table(prompts / "evaluation.parquet", PROMPT, ["answer"])["answer"].to_pylist(), rules)
     note = golds.note(rules) if number == 0 else None  # once a run, and once a teacher
-    return {**evaluation_metrics(table), "golds_unmatched": golds.number, "notes": [note] if note else []}
+    return {**found, "golds_unmatched": golds.number, "notes": [note] if note else []}
 
 
 def _graded(text: str, completion: Completion, answer: str, rules: EvaluationSpec) -> dict[str, bool | None]:

@@ -216,6 +216,11 @@ class EvaluationSpec(Part):
     )
 
     @property
+    def answers(self) -> int:
+        """How many answers a held-out prompt gets."""
+        return self.k + self.greedy
+
+    @property
     def graded(self) -> bool:
         """Whether answers are right or wrong; without a grader the reverse KL to the teacher is the figure."""
         return self.grader != "none"

@@ -20,7 +20,7 @@ from tests.faults.schedule import assert_nothing_left
 pytestmark = pytest.mark.long
 
 COMMAND = str(Path(sys.executable).with_name("fire-opd"))
-STAGES = ("rollout", "score", "select", "train")
+STAGES = ("rollout", "score", "select", "train", "evaluate")
 
 
 def replicated(assets: Assets, folder: Path, chunk: int | None, replicas: int = 1) -> Run:
@@ -30,7 +30,7 @@ def replicated(assets: Assets, folder: Path, chunk: int | None, replicas: int = 
 
 
 def rounds(run: Run, started: Run | None = None) -> list[str]:
-    """Both rounds without their evaluation, from what `started` began with; returns what the crew said."""
+    """Both rounds, from what `started` began with; returns what the crew said."""
     said: list[str] = []
     for part in ("prompts", "rounds/0") if started else ():
         shutil.copytree(started.path(part), run.path(part), dirs_exist_ok=True)
@@ -55,16 +55,17 @@ def alone(assets: Assets, tmp_path_factory: pytest.TempPathFactory) -> Run:
 def test_a_replica_that_is_killed_costs_its_chunk(
     assets: Assets, alone: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Two samplers and two scorers; one of each dies in the middle of a chunk, and a sampler hangs in round 2."""
+    """Two samplers and two scorers: one of each dies in a chunk, a sampler as it evaluates, one hangs in round 2."""
     run = replicated(assets, tmp_path / "run", 24, 2)
-    faults = ("rollout.tick@9:kill", "score.tick@2:kill", "rollout.tick@70:stall")
+    faults = ("rollout.tick@9:kill", "score.tick@2:kill", "evaluate.tick@9:kill", "rollout.tick@70:stall")
     monkeypatch.setenv(VARIABLE, ",".join(f"{fault}={tmp_path / fault}" for fault in faults))
     said = rounds(run, alone)
     assert digests(run.folder) == digests(alone.folder)
     lost = [line for line in said if "lost chunk" in line]
-    assert len(lost) == 3, said
+    assert len(lost) == 4, said
     assert all("sampler" in line or "scorer" in line for line in lost)
     assert not run.path("scratch/1").exists()
+    assert not [*run.path("scratch").iterdir()]
 
 
 @pytest.mark.full

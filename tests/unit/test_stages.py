@@ -88,7 +88,7 @@ def test_a_round_reads_only_what_was_written_before() -> None:
         ("scoring.max_mismatch=0.5", set()),  # a bound that scores which are there have passed
         ("scoring.head_chunk=7", {"score", "appraise"}),
         ("sampling.max_tokens=7", {"prepare", "baseline", "rollout", "evaluate"}),
-        ("rounds.chunk=32", {"rollout", "score"}),
+        ("rounds.chunk=32", {"rollout", "score", "evaluate"}),
         ("placement.sampler.memory=0.5", set()),
         ("storage.trainer_states=all", set()),
         ("storage.state_every=2", {"train"}),

@@ -82,7 +82,7 @@ def test_seconds_are_put_together_as_the_spec_places_them(store: Store, assets: 
 
     assert planned() == 8 + 9 + 2
     assert planned("rounds.staleness=1") == 9 + 2
-    assert planned("rounds.chunk=32", "placement.sampler.replicas=2") == 4 + 9 + 2
+    assert planned("rounds.chunk=32", "placement.sampler.replicas=2") == 4 + 9 + 1
     assert planned("placement.sampler.mode=cold") == 8 + 3 + 9 + 2 + 3
 
 
