@@ -160,8 +160,9 @@ def seconds_of(given: Assumptions, spec: RunSpec, teacher: str, lean: bool) -> S
             return given.hand_over + (student + scored_by.forward(lengths + given.prompt) / share) / given.flops
         if stage == "train":
             return trained(given, lengths, ranks) + committed(given, 2 if lean else 14)
-        if stage == "evaluate" and not lean:
-            return given.hand_over + sampled(given, tuple(responses(given, 0)[: given.answers]))
+        if stage == "evaluate" and not lean:  # its answers are cut as the rollouts are; there are fewer
+            answers = tuple(responses(given, 0)[: given.answers][rows.start : rows.stop])
+            return given.hand_over + sampled(given, answers) if answers else 0.0
         return 0.0
 
     return seconds
