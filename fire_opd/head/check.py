@@ -14,7 +14,7 @@ from fire_opd.errors import SpecError
 from fire_opd.head.microbatch import collate
 from fire_opd.head.policy import Policy
 from fire_opd.head.probes import make_probe_tokens, noise_bound
-from fire_opd.spec.model import Dtype
+from fire_opd.spec.models import Dtype
 
 _Sequence = tuple[list[int], list[int]]
 _LENGTHS = (33, 17, 25)
