@@ -5,28 +5,24 @@ ranks and ZeRO stages only decide where the terms are added up. DeepSpeed averag
 """
 
 import gc
-import logging
 import math
 import os
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import IO, Any, Literal, cast
 
 import torch
 from torch import Tensor
-from transformers.utils.logging import disable_progress_bar
 
 from fire_opd.errors import ArtifactError, NotFiniteError
 from fire_opd.head import Policy, TokenBatch, add_adapter, check_policy, load_model
 from fire_opd.models import shared_vocab
-from fire_opd.runtime.imports import quick_imports
 from fire_opd.runtime.seeds import derive_seed
 from fire_opd.spec import Device, RunSpec
 from fire_opd.storage.hashing import HashedFile
 from fire_opd.training.checkpoint import save_checkpoint
 from fire_opd.training.pickles import refuse_code
-from fire_opd.training.settings import deepspeed_config, quote_library_path, remove_dead_locks
+from fire_opd.training.settings import deepspeed_config, start_deepspeed
 
 StateName = Literal["weights", "exp_avg", "exp_avg_sq"]
 _TAG = "state"
@@ -58,7 +54,7 @@ class Trainer:
         self.student = spec.student.model_copy(update={"path": self.model_dir})
         self._config = deepspeed_config(spec, deepspeed or {})
         self.rank, self.world_size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
-        self._deepspeed = _start_deepspeed(device)
+        self._deepspeed = start_deepspeed(device)
         self._packed_on = device if spec.train.packing else None
         self.device = torch.device("cuda", int(os.environ["LOCAL_RANK"])) if device == "cuda" else torch.device("cpu")
         self.updates = 0
@@ -265,37 +261,6 @@ class Trainer:
         else:
             found = safe_get_full_optimizer_state(parameter, name)
         return found
-
-
-def _start_deepspeed(device: Device) -> Any:
-    remove_dead_locks()
-    quote_library_path()
-    os.environ.setdefault("DS_ACCELERATOR", device)
-    # Of two ninjas each takes the other's build for stale, and rebuilds DeepSpeed's extension: use this environment's.
-    os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
-    with quick_imports():
-        import deepspeed
-
-    logging.getLogger("DeepSpeed").setLevel(logging.ERROR)
-    disable_progress_bar()
-    if device == "cuda":
-        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
-    if not torch.distributed.is_initialized():
-        backend = "nccl" if device == "cuda" else "gloo"
-        deepspeed.init_distributed(dist_backend=backend, auto_mpi_discovery=False, verbose=False)
-        if device == "cpu":
-            _unlink_shared_memory()
-    return deepspeed
-
-
-def _unlink_shared_memory() -> None:
-    """Take its name from the memory that ranks on CPUs share, 69 MB each: DeepSpeed would leave it to the machine.
-
-    By now all ranks have it open, and it ends with them, however they end.
-    """
-    torch.distributed.barrier()
-    names = (str(os.getuid()), *(os.environ[name] for name in ("MASTER_ADDR", "MASTER_PORT", "RANK")))
-    Path("/dev/shm", "_".join(("deepspeed_allreduce_buffer", *names))).unlink(missing_ok=True)
 
 
 def _save_by_stream(state_dict: Any, path: str) -> None:  # DeepSpeed calls it by these names

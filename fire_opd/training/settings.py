@@ -1,12 +1,18 @@
-"""The DeepSpeed configuration of a run, and the two traps of its start-up."""
+"""The DeepSpeed configuration of a run, and its start-up with the traps of it."""
 
+import logging
 import os
 import shlex
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from fire_opd.spec import RunSpec
+import torch
+from transformers.utils.logging import disable_progress_bar
+
+from fire_opd.runtime.imports import quick_imports
+from fire_opd.spec import Device, RunSpec
 
 
 def deepspeed_config(spec: RunSpec, zero: Mapping[str, Any]) -> dict[str, Any]:
@@ -35,6 +41,28 @@ def deepspeed_config(spec: RunSpec, zero: Mapping[str, Any]) -> dict[str, Any]:
     if bf16:
         config |= {"bf16": {"enabled": True}, "data_types": {"grad_accum_dtype": "fp32"}}
     return config
+
+
+def start_deepspeed(device: Device) -> Any:
+    """The module, imported and with its process group, by which the ranks know one another."""
+    remove_dead_locks()
+    quote_library_path()
+    os.environ.setdefault("DS_ACCELERATOR", device)
+    # Of two ninjas each takes the other's build for stale, and rebuilds DeepSpeed's extension: use this environment's.
+    os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
+    with quick_imports():
+        import deepspeed
+
+    logging.getLogger("DeepSpeed").setLevel(logging.ERROR)
+    disable_progress_bar()
+    if device == "cuda":
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+    if not torch.distributed.is_initialized():
+        backend = "nccl" if device == "cuda" else "gloo"
+        deepspeed.init_distributed(dist_backend=backend, auto_mpi_discovery=False, verbose=False)
+        if device == "cpu":
+            _unlink_shared_memory()
+    return deepspeed
 
 
 def quote_library_path() -> None:
@@ -68,3 +96,13 @@ def remove_dead_locks(extensions: Path | None = None) -> list[Path]:
     for lock in locks.values():
         lock.unlink(missing_ok=True)
     return sorted(locks.values())
+
+
+def _unlink_shared_memory() -> None:
+    """Take its name from the memory that ranks on CPUs share, 69 MB each: DeepSpeed would leave it to the machine.
+
+    By now all ranks have it open, and it ends with them, however they end.
+    """
+    torch.distributed.barrier()
+    names = (str(os.getuid()), *(os.environ[name] for name in ("MASTER_ADDR", "MASTER_PORT", "RANK")))
+    Path("/dev/shm", "_".join(("deepspeed_allreduce_buffer", *names))).unlink(missing_ok=True)

@@ -139,6 +139,27 @@ def test_one_that_fails_is_left_alone_and_the_others_go_on(run: Run) -> None:
     assert run.path("loggers/tensorboard/logged").read_text() == "1"
 
 
+@pytest.mark.parametrize("when", ["log", "close"])
+def test_a_library_that_fails_later_stops_its_tracker_only(
+    run: Run, monkeypatch: pytest.MonkeyPatch, when: str
+) -> None:
+    """A full disk, say, in the middle of the run or at its end."""
+
+    def fail(*_: object) -> None:
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr(f"fire_opd.loggers.tensorboard_logger.TensorBoard.{when}", fail)
+    warnings: list[str] = []
+    loggers = Loggers(run, warnings.append)
+    for number in (0, 1):
+        loggers.log_round(number)
+    loggers.close()
+    [warning] = warnings
+    assert warning == "logger tensorboard: OSError: no space left on device; the run goes on without it"
+    assert run.path("loggers/dvclive/logged").read_text() == "1"
+    assert run.path("loggers/tensorboard/logged").exists() == (when == "close")
+
+
 def test_a_damaged_note_of_what_was_logged_stops_its_tracker_only(run: Run) -> None:
     warnings: list[str] = []
     loggers = Loggers(run, warnings.append)
