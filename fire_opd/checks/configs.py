@@ -7,7 +7,7 @@ from typing import Any
 
 from fire_opd.checks.weights import Header
 from fire_opd.errors import SpecError
-from fire_opd.spec import Device, ModelSpec
+from fire_opd.spec import Device, ModelSpec, PlacementSpec
 
 # What vLLM's CPU attention kernel supports (vllm.v1.attention.backends.cpu_attn); a test compares the two lists.
 CPU_HEAD_SIZES = (32, 64, 80, 96, 112, 128, 160, 192, 224, 256, 512)
@@ -21,6 +21,8 @@ UNSAMPLED_ON_CPU = {
     "lfm2": "vLLM's convolution on CPUs is not exact: some first tokens are 0.3 nat off",
     "qwen3_next": "vLLM computes its linear attention on CPUs in bfloat16 only; set dtype to bfloat16",
 }
+# Families of which vLLM 0.32 takes no new weights in place on a CPU; found by the same tests.
+COLD_ON_CPU = {"gpt_oss": "vLLM's experts on CPUs take no new weights"}
 
 _CAUSAL = ("ForCausalLM", "LMHeadModel")
 _SENSES = ("vision_config", "audio_config", "visual", "img_processor", "audio_processor", "mm_vision_tower")
@@ -59,6 +61,17 @@ def check_config(config: Mapping[str, Any], model: ModelSpec, device: Device) ->
             f"config.json: head size {head_size} is not supported by vLLM's CPU attention kernel; "
             f"use one of {', '.join(map(str, CPU_HEAD_SIZES))}, or a GPU"
         )
+
+
+def check_hand_over(config: Mapping[str, Any], placement: PlacementSpec) -> None:
+    """Refuse a student whose new weights the sampler, as it is placed, would not take.
+
+    Raises:
+        SpecError: naming the family, and what to set.
+    """
+    why = COLD_ON_CPU.get(config["model_type"]) if placement.device == "cpu" else None
+    if why and placement.sampler.mode != "cold":
+        raise SpecError(f"config.json: {config['model_type']}: {why}; set placement.sampler.mode to cold")
 
 
 def check_split(config: Mapping[str, Any], gpus: int) -> None:

@@ -5,13 +5,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from fire_opd.checks.configs import check_config, check_split, refuse_quantised
+from fire_opd.checks.configs import check_config, check_hand_over, check_split, refuse_quantised
 from fire_opd.checks.files import read_object, refuse_pointers
 from fire_opd.checks.folders import locate, refuse_offline, refuse_other_kinds
 from fire_opd.checks.weights import Header, read_headers
 from fire_opd.errors import SpecError
 from fire_opd.models import has_weights
-from fire_opd.spec import ModelSpec, PlacementSpec, RunSpec
+from fire_opd.spec import ModelSpec, PlacementSpec, RunSpec, StudentSpec
 
 Given = TypeVar("Given")
 Result = TypeVar("Result")
@@ -75,6 +75,8 @@ def _read(model: ModelSpec, placement: PlacementSpec, *, served: bool) -> _Files
     refuse_pointers(folder)
     config = read_object(folder / "config.json")
     check_config(config, model, placement.device)
+    if isinstance(model, StudentSpec):
+        check_hand_over(config, placement)
     if served and not has_weights(folder):
         return "its weights are on its server alone: what it says when the run begins is what it must say later"
     if placement.device == "cuda":

@@ -7,7 +7,7 @@ only by force, so the engine runs in process.
 
 import gc
 from collections.abc import Sequence
-from functools import cached_property
+from functools import cache, cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -62,7 +62,7 @@ class Sampler:
         self._path, self._model = path, model
         self._stop_tokens = list(stop_token_ids)
         self._max_model_len = max_model_len
-        self._noise_floor = noise_floor(model.dtype)
+        self._noise_floor, self._split = noise_floor(model.dtype), gpus > 1
         set_environment(device, threads)
         with quick_imports():
             from vllm import LLM
@@ -204,8 +204,10 @@ class Sampler:
     def _prove(self, checkpoint: Path, previous: Path | None) -> None:
         new, old = read_probes(checkpoint), read_probes(previous) if previous else None
         if new is not None:
-            found = self.probe(new.tokens)
-            prove_fresh(found, new, old, self._noise_floor, lambda: self._equals(checkpoint, previous))
+            equals = cache(partial(self._equals, checkpoint, previous))
+            prove_fresh(self.probe(new.tokens), new, old, self._noise_floor, equals)
+            if self._split and not equals():  # one part may be stale, and the whole still nearer to the new weights
+                raise StaleWeightsError(f"a GPU's part of the weights is not that of {checkpoint}; start it again")
         elif not self._equals(checkpoint, previous):
             raise StaleWeightsError(f"the engine's weights are not those of {checkpoint}; start it again")
 

@@ -15,7 +15,10 @@ from safetensors.torch import load_file
 from fire_opd.errors import EngineError
 
 # Parameters that vLLM does not fuse with others, so that each worker's part can be compared with the checkpoint's.
-_UNFUSED = ("embed_tokens.weight", "lm_head.weight", "norm.weight", "o_proj.weight", "down_proj.weight")
+_UNFUSED = (
+    *("embed_tokens.weight", "lm_head.weight", "norm.weight", "o_proj.weight", "down_proj.weight"),
+    *("wte.weight", "wpe.weight", "ln_f.weight"),  # GPT-2's names
+)
 
 
 class WeightExtension:

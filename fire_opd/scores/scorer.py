@@ -60,7 +60,9 @@ class Scorer:
     def _exact(self, model: ModelSpec, tokens: list[list[int]]) -> list[list[float]]:
         """What a model's own weights say, which are loaded for this alone, into host memory."""
         plain = model.model_copy(update={"attention": "auto"})  # its own may need a GPU
-        return self._logprobs(Policy(load_model(plain)).eval(), tokens)
+        policy = Policy(load_model(plain)).eval()
+        check_policy(policy, model.path, model.dtype, self.vocab)
+        return self._logprobs(policy, tokens)
 
     def load_student(self, checkpoint: Path, previous: Path | None) -> None:
         """Replace the student's weights in place, and prove it.

@@ -146,6 +146,11 @@ def _modes(spec: "RunSpec") -> Iterator[str]:
     for field, model in models.items():
         if model.attention in ("flash_attention_2", "flex_attention") and place.device == "cpu":
             yield f"{field}.attention = {model.attention} needs placement.device cuda; on a CPU use auto"
+    if place.device == "cuda" and spec.student.adapted and len(place.sampler.devices) > place.sampler.replicas:
+        yield (
+            f"placement.sampler.devices = {place.sampler.devices} with student.adapter: an adapter that is split over "
+            "GPUs is not proved; give each replica one GPU, with as many placement.sampler.replicas"
+        )
     if place.sampler.mode == "sleep" and spec.student.adapted:
         yield "placement.sampler.mode = sleep with student.adapter: not supported; use resident or cold"
     if place.trainer.mode == "cold" and spec.storage.state_every > 1:

@@ -3,7 +3,9 @@
 from pathlib import Path
 
 from fire_opd.errors import ArtifactError
+from fire_opd.head import Policy, check_policy
 from fire_opd.head.adapter import merged
+from fire_opd.models import shared_vocab
 from fire_opd.storage import Run, check_base, commit_stage, directory_digest, read_manifest
 from fire_opd.training.checkpoint import write_model
 
@@ -28,5 +30,7 @@ def whole_model(run: Run, number: int) -> Path:
         with commit_stage(
             out, stage="merge", revision=_REVISION, round=number, params={}, inputs=inputs, threads=1
         ) as writer:
-            write_model(merged(student, checkpoint), student, writer.path)
+            whole = merged(student, checkpoint)
+            check_policy(Policy(whole).eval(), str(checkpoint), student.dtype, shared_vocab(run.spec))
+            write_model(whole, student, writer.path)
     return out

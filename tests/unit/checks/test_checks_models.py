@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from fire_opd.checks import check_models, check_start
-from fire_opd.checks.configs import CPU_HEAD_SIZES
+from fire_opd.checks.configs import CPU_HEAD_SIZES, check_hand_over
 from fire_opd.errors import InputError, SpecError
 from fire_opd.spec import RunSpec, dump_spec
 from tests.unit.checks.broken_models import BROKEN, INDEX, Change, both, config, sharded, tensors, text, untied
@@ -152,6 +152,16 @@ def test_attention_heads_that_a_sampler_cannot_split(model: Path, spec_with: Spe
         assert f"num_attention_heads {heads} cannot be split over the {heads + 1} GPUs of a sampler" in line
     check_models(spec_with(model, *on, f"placement.sampler.replicas={heads + 1}"))
     check_models(spec_with(model, *on, f"placement.sampler.devices={gpus[1:]}"))
+
+
+def test_a_student_whose_weights_are_not_taken_in_place(model: Path, spec_with: SpecWith) -> None:
+    """gpt-oss on a CPU; a teacher of that family takes none, and a cold sampler reads them anew."""
+    config = json.loads((model / "config.json").read_text())
+    placement = spec_with(model).placement
+    check_hand_over(config, placement)
+    with pytest.raises(SpecError, match=r"gpt_oss: .*set placement\.sampler\.mode to cold"):
+        check_hand_over({**config, "model_type": "gpt_oss"}, placement)
+    check_hand_over({**config, "model_type": "gpt_oss"}, spec_with(model, "placement.sampler.mode=cold").placement)
 
 
 def test_an_adapter_on_layers_that_are_not_there_is_refused_with_those_that_are(

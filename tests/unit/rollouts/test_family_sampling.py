@@ -7,7 +7,7 @@ the dry run, by the lists that are compared here.
 import pytest
 from test_sampler import check_family
 
-from fire_opd.checks.configs import UNSAMPLED, UNSAMPLED_ON_CPU
+from fire_opd.checks.configs import COLD_ON_CPU, UNSAMPLED, UNSAMPLED_ON_CPU
 from fire_opd.errors import EngineError
 from tests.families import FAMILIES
 
@@ -19,7 +19,6 @@ NOT_HERE = {  # what vLLM says (of an architecture that it does not know, an err
     "deepseek_v3": ("not supported by MLA", "not at test sizes: latent attention of 576 only, by vLLM"),
     "mpt": ("pydantic_core.*ArgsKwargs", "no: not in vLLM"),
 }
-NOT_IN_PLACE = {"gpt_oss"}
 
 
 def test_what_fails_here_is_refused_before_a_start():
@@ -33,9 +32,10 @@ def test_a_family_is_sampled_and_takes_new_weights(in_fresh_vllm, tmp_path, reco
         with pytest.raises(Exception, match=said):
             check_family(in_fresh_vllm, tmp_path, name)
         record_property(f"{name}/sample", words)
+        record_property(f"{name}/hand-over", "refused: it is not sampled")
         return
     errors = []
-    if name in NOT_IN_PLACE:
+    if name in COLD_ON_CPU:
         with pytest.raises(EngineError, match=r"no new weights for the experts.*placement\.sampler\.mode to cold"):
             check_family(in_fresh_vllm, tmp_path, name, errors.append)
         record_property(f"{name}/hand-over", "by a fresh engine (mode cold)")

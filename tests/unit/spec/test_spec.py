@@ -94,6 +94,10 @@ def test_the_resolved_spec_reads_back_equal(spec_file: Path, tmp_path: Path) -> 
         ([*CPU, "placement.sampler.devices=[0, 1]"], "placement.sampler.devices = [0, 1]: on a CPU only the trainer"),
         (["placement.ray.address=ray://head:10001"], "placement.ray.address: 'ray://head:10001': expected host:port"),
         (
+            ["student.adapter.rank=4", "placement.sampler.devices=[0, 1]"],
+            "placement.sampler.devices = [0, 1] with student.adapter: an adapter that is split over GPUs is not proved",
+        ),
+        (
             ["placement.ray.strategy=spread"],
             "placement.ray.strategy without placement.ray.address: there is no",
         ),

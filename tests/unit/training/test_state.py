@@ -12,6 +12,9 @@ import torch
 from safetensors import safe_open
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from fire_opd.spec import ModelSpec
+from fire_opd.training.checkpoint import write_model
+
 Digests = dict[str, str]
 
 
@@ -113,6 +116,16 @@ def test_transformers_loads_what_the_trainer_holds(lab: Any, finished: Path) -> 
         assert (checkpoint / name).read_bytes() == (source / name).read_bytes()
     assert AutoTokenizer.from_pretrained(checkpoint).get_vocab() == AutoTokenizer.from_pretrained(source).get_vocab()
     assert json.loads((checkpoint / "generation_config.json").read_text())["eos_token_id"] == 1
+
+
+def test_a_generation_config_with_sampling_fields_is_copied_as_it_is(lab: Any, tmp_path: Path) -> None:
+    """transformers reads it and refuses to write it: a temperature without sampling."""
+    source = Path(shutil.copytree(lab.students["tied"], tmp_path / "source"))
+    text = '{"do_sample": false,  "temperature": 0.7, "top_p": 0.8, "eos_token_id": 1}'
+    (source / "generation_config.json").write_text(text)
+    model = AutoModelForCausalLM.from_pretrained(source)
+    write_model(model, ModelSpec(path=str(source), dtype="float32"), tmp_path / "out")
+    assert (tmp_path / "out" / "generation_config.json").read_text() == text
 
 
 def test_the_probes_are_of_the_new_weights(finished: Path) -> None:
