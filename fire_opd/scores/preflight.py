@@ -43,11 +43,14 @@ def preflight(spec: RunSpec) -> dict[str, Any]:
     Raises:
         PreflightError: naming the tokens that differ, or a model that cannot hold prompt and response.
         PromptError: the student's template cannot be used.
-        SpecError: `train.packing` for a family whose packed sequences see one another, or no attention for it on a GPU.
+        SpecError: `train.packing` for a family whose packed sequences see one another, or no attention for it on a GPU;
+            an attention that leaves out a part of a family's.
     """
     student, given = load_tokenizer(spec.student), spec.sampling.stop_token_ids
     vocab = shared_vocab(spec)
     _check_shape(spec, "the student", spec.student, student)
+    for model in (spec.student, *spec.teachers.values()):
+        attention(model, text_config(model))
     if spec.train.packing:
         attention(spec.student, text_config(spec.student), spec.placement.device)
     ends = stop_tokens(spec.student, given, student)

@@ -49,6 +49,16 @@ def test_packing_that_leaks_is_known_before_a_start(assets: Assets, tmp_path: Pa
         preflight(assets.spec(*given, "train.packing=true"))
 
 
+@pytest.mark.parametrize("field", ["student", "teachers.m"])
+def test_an_attention_without_the_familys_soft_cap_is_known_before_a_start(
+    assets: Assets, tmp_path: Path, field: str
+) -> None:
+    model = shutil.copytree(assets.demo.student, tmp_path / "model")
+    build_family("gemma2").config.save_pretrained(model)
+    with pytest.raises(SpecError, match=r"\(gemma2\): attention sdpa ignores the soft cap"):
+        preflight(assets.spec(f"{field}.path={model}", f"{field}.attention=sdpa"))
+
+
 def test_held_out_answers_must_fit_too(assets: Assets) -> None:
     with pytest.raises(PreflightError, match=r"prompts\.max_tokens \+ evaluation\.max_tokens = 100032; lower"):
         preflight(assets.spec("evaluation.max_tokens=100000"))
