@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.faults import ROWS, Fault
+from benchmarks.pages import wrapped
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "reliability.md"
@@ -61,7 +62,7 @@ def page() -> str:
     for kind in dict.fromkeys(row.kind for row in ROWS):
         lines = ["| fault | promise | test | trials | losses |", "|---|---|---|---|---|"]
         parts.append("\n".join([f"## {kind}", "", *lines, *(_line(r, counts) for r in ROWS if r.kind == kind)]) + "\n")
-    return "\n".join([*parts, _soak()])
+    return wrapped("\n".join([*parts, _soak()]))
 
 
 def exists(test: str) -> bool:
