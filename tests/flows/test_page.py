@@ -87,6 +87,7 @@ def test_a_run_from_the_form(system: System, page: Page) -> None:
     shoot(page, "round-table")
     page.goto(f"/artifacts/artifact/{newest['from-the-form-report']['id']}")
     expect(page.get_by_alt_text("accuracy, share kept, divergence and length by round")).to_be_visible()
+    expect(page.get_by_alt_text("every second by role")).to_be_visible()
     shoot(page, "report")
 
 
