@@ -23,21 +23,6 @@ Answers = dict[str, pa.Table]
 """Tables by name: `samples`, and where the grader is none `rollouts`, for the scorer."""
 
 
-def evaluate(
-    generate: Generate,
-    decode: Callable[[Sequence[int]], str],
-    spec: RunSpec,
-    prompts: Path,
-    out: Path,
-    tick: Tick,
-    number: int = 0,
-) -> dict[str, Any]:
-    """Answer all held-out prompts, write the tables into `out`, and return the metrics: the three that follow."""
-    answers = answer(generate, decode, spec, prompts, tick, number)
-    write_answers(answers, out)
-    return evaluated(answers, spec, prompts, number)
-
-
 def answer(
     generate: Generate,
     decode: Callable[[Sequence[int]], str],

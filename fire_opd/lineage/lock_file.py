@@ -5,10 +5,12 @@ DVC represents the whole file each time, in Python alone: at 200 rounds that tak
 
 import re
 from collections.abc import Callable, Mapping
+from itertools import pairwise
 from typing import Any
 
 _HEAD = "schema: '2.0'\nstages:\n"
 _BLOCK = re.compile(r"^  (?! )", re.MULTILINE)  # where the block of a stage begins
+_SHARED = re.compile(r"[:-] [&*]id\d")  # what stands in one block for several
 
 Dump = Callable[[dict[str, Any]], str]
 """DVC's own way to write YAML."""
@@ -26,14 +28,20 @@ class LockFile:
     def __init__(self, contents: Mapping[str, Any], text: str, dump: Dump) -> None:
         self.contents: dict[str, Any] = {"schema": "2.0", "stages": {}, **contents}
         self._dump = dump
-        names = list(self.contents["stages"])
-        self._blocks = dict(zip(names, _split(text), strict=True)) if names else {}
+        names, blocks = list(self.contents["stages"]), _split(text)
+        if len(blocks) != len(names) or _SHARED.search(text):  # not as this is written: by hand, say
+            blocks = [self._block(name) for name in names]
+        self._blocks = dict(zip(names, blocks, strict=True))
 
     def update(self, stages: Mapping[str, Any]) -> None:
         """Take new entries of stages, by name; those that are there stay where they are in the file."""
         for name, entry in stages.items():
             self.contents["stages"][name] = entry
-            [self._blocks[name]] = _split(self._dump({"stages": {name: entry}}))
+            self._blocks[name] = self._block(name)
+
+    def _block(self, name: str) -> str:
+        [block] = _split(self._dump({"stages": {name: self.contents["stages"][name]}}))
+        return block
 
     @property
     def text(self) -> str:
@@ -44,4 +52,4 @@ class LockFile:
 def _split(text: str) -> list[str]:
     """The blocks of the stages, in their order."""
     starts = [found.start() for found in _BLOCK.finditer(text)]
-    return [text[start:end] for start, end in zip(starts, [*starts[1:], len(text)], strict=True)]
+    return [text[start:end] for start, end in pairwise([*starts, len(text)])]

@@ -26,6 +26,12 @@ class RoundFigures:
     samples: list[dict[str, Any]]
 
     @property
+    def table(self) -> dict[str, list[Any]]:
+        """The samples as the tables of trackers take them: names of `columns`, and rows of text as `data`."""
+        columns = list(self.samples[0]) if self.samples else []
+        return {"columns": columns, "data": [[str(sample[name]) for name in columns] for sample in self.samples]}
+
+    @property
     def step(self) -> int:
         """Updates when it was complete."""
         return max(self.metrics)

@@ -22,9 +22,7 @@ class Trackio:
         """As `Logger`."""
         for step, values in round.metrics.items():
             self._run.log(values, step=step)
-        columns = list(round.samples[0]) if round.samples else []
-        rows = [[str(sample[name]) for name in columns] for sample in round.samples]
-        self._run.log({"samples": trackio.Table(columns=columns, data=rows)}, step=round.step)
+        self._run.log({"samples": trackio.Table(**round.table)}, step=round.step)
 
     def close(self) -> None:
         """As `Logger`."""

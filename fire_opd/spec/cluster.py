@@ -34,8 +34,8 @@ def unusable_cluster(spec: "RunSpec") -> Iterator[str]:
     """What `placement.ray` says that cannot be used, with the reason."""
     place = spec.placement
     if place.ray.address is None:
-        if given := sorted(place.ray.model_fields_set - {"address"} - _defaults(place.ray)):
-            yield f"placement.ray.{given[0]} without placement.ray.address: there is no cluster to ask; leave it out"
+        for field in place.ray.model_dump(exclude_defaults=True):
+            yield f"placement.ray.{field} without placement.ray.address: there is no cluster to ask; leave it out"
         return
     if not re.fullmatch(r"[A-Za-z0-9_.-]+:\d{1,5}|\[[0-9A-Fa-f:]+\]:\d{1,5}", place.ray.address):
         yield (
@@ -54,9 +54,3 @@ def unusable_cluster(spec: "RunSpec") -> Iterator[str]:
                 f"placement.ray.resources.{name} = {amount:g}: expected an amount above 0 of a resource of your own; "
                 "CPUs are placement.<role>.threads, GPUs are placement.<role>.devices"
             )
-
-
-def _defaults(part: RaySpec) -> set[str]:
-    """Fields that have the value they would have anyway."""
-    plain = RaySpec()
-    return {name for name in RaySpec.model_fields if getattr(part, name) == getattr(plain, name)}

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 from fire_opd.spec.cluster import unusable_cluster
 from fire_opd.spec.method import FIRST_STUDENT
 from fire_opd.spec.needs import NEEDS
-from fire_opd.spec.part import Part
 from fire_opd.spec.placement import unusable
 from fire_opd.spec.rules import DEFAULT_BOUNDS
 from fire_opd.spec.server import unusable_servers
@@ -88,19 +87,15 @@ def _method(spec: "RunSpec") -> Iterator[str]:
 
 def _unread(spec: "RunSpec") -> dict[str, object]:
     """Fields of filter and weights that are given and that the method of the run does not read."""
-    needs, unread = spec.method.needs, dict[str, object]()
+    needs = spec.method.needs
+    given = {part: getattr(spec, part).model_dump(exclude_defaults=True) for part in ("filter", "weights")}
+    unread: dict[str, object] = {}
     if not needs.filters:
-        unread |= {"filter.percentile": spec.filter.percentile or None, "filter.scope": _changed(spec.filter, "scope")}
-        unread |= {f"weights.{name}": getattr(spec.weights, name) or None for name in ("alpha", "beta")}
-    if not needs.filters or not needs.teacher_entropies:
-        unread |= {f"weights.{name}": _changed(spec.weights, name) for name in ("scope", "maximum")}
-    return {field: value for field, value in unread.items() if value is not None}
-
-
-def _changed(part: Part, field: str) -> object:
-    """The value of a field where it is not the default."""
-    value: object = getattr(part, field)
-    return None if value == type(part).model_fields[field].default else value
+        unread |= {"filter.percentile": spec.filter.percentile, "filter.scope": given["filter"].get("scope")}
+        unread |= {"weights.alpha": spec.weights.alpha, "weights.beta": spec.weights.beta}
+    if needs.teacher_entropies != "weights":
+        unread |= {f"weights.{name}": given["weights"].get(name) for name in ("scope", "maximum")}
+    return {field: value for field, value in unread.items() if value}
 
 
 def _rounds(spec: "RunSpec") -> Iterator[str]:

@@ -80,9 +80,8 @@ def unusable(spec: "RunSpec") -> list[str]:
             f"placement.trainer.replicas = {place.trainer.replicas}: the ranks of the trainer are its devices; name "
             "more of them in placement.trainer.devices"
         )
-    default = RolePlacement.model_fields["memory"].default
     for role, own in (("scorer", place.scorer), ("trainer", place.trainer)):
-        if own.memory != default:
+        if "memory" in own.model_dump(exclude_defaults=True):
             found.append(
                 f"placement.{role}.memory = {own.memory:g}: only the sampler takes a share, for its cache; the others "
                 "take what they need, so leave it out"

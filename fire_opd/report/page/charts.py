@@ -65,14 +65,16 @@ def by_round(run: Run, summary: dict[str, Any]) -> str:
     for axes, (title, curves) in zip(grid, _BY_ROUND.items(), strict=True):
         for colour, (name, label) in zip(COLOURS, curves.items(), strict=False):
             known = [(r["round"], r[name]) for r in trained if r.get(name) is not None]
-            axes.plot(*zip(*known, strict=True), color=colour, marker="o", ms=2, label=label) if known else None
+            if known:
+                axes.plot(*zip(*known, strict=True), color=colour, marker="o", ms=2, label=label)
         axes.set_title(title, fontsize=9)
         axes.xaxis.get_major_locator().set_params(integer=True)
     unread = [(r["round"], r["unreadable"]) for r in summary["rounds"] if r.get("unreadable") is not None]
     if unread:
         grid[0].plot(*zip(*unread, strict=True), color=COLOURS[3], marker="o", ms=2, label="unreadable, held out")
     for axes in (grid[0], grid[4]):
-        axes.legend(fontsize=7) if axes.get_lines() else None
+        if axes.get_lines():
+            axes.legend(fontsize=7)
     return svg(sheet)
 
 

@@ -5,7 +5,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from fire_opd.errors import SpecError
-from fire_opd.evaluation.sample import evaluate
+from fire_opd.evaluation.sample import answer, evaluated, write_answers
 from fire_opd.generation import Completion
 from fire_opd.records import PROMPT, ROLLOUT, SAMPLE, read_table
 from fire_opd.runtime.seeds import derive_seed
@@ -46,7 +46,9 @@ def run(tmp_path):
         def decode(ids):
             return texts[ids[1] - 1]
 
-        metrics = evaluate(generate, decode, rules, tmp_path, tmp_path, no_tick, number)
+        answers = answer(generate, decode, rules, tmp_path, no_tick, number)
+        write_answers(answers, tmp_path)
+        metrics = evaluated(answers, rules, tmp_path, number)
         return metrics, read_table(tmp_path / "samples.parquet", SAMPLE).to_pylist(), seen
 
     return call

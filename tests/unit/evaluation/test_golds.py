@@ -11,7 +11,7 @@ import pytest
 from fire_opd.errors import PromptError
 from fire_opd.evaluation.golds import check_golds, unmatched_golds
 from fire_opd.evaluation.graders import gold_problem
-from fire_opd.evaluation.sample import evaluate
+from fire_opd.evaluation.sample import answer, evaluated
 from fire_opd.generation import Completion, Request
 from fire_opd.records import PROMPT
 from fire_opd.runtime.tick import Tick, no_tick
@@ -117,7 +117,8 @@ def test_an_evaluation_counts_them_and_the_first_one_tells(tmp_path: Path, numbe
     def generate(requests: Sequence[Request], tick: Tick) -> list[Completion]:
         return [Completion([1], [-0.5], "stop") for _ in requests]
 
-    metrics = evaluate(generate, lambda _: r"\boxed{5}", spec, tmp_path, tmp_path, no_tick, number)
+    answers = answer(generate, lambda _: r"\boxed{5}", spec, tmp_path, no_tick, number)
+    metrics = evaluated(answers, spec, tmp_path, number)
     assert metrics["avg@1"] == 0.5
     assert metrics["golds_unmatched"] == 1
     assert [("row 2: " in note) for note in metrics["notes"]] == [True] * told

@@ -1,5 +1,6 @@
 """Added stage by stage, dvc.lock is byte for byte what DVC writes, and DVC reads the same from it."""
 
+import json
 from collections import OrderedDict
 from typing import Any
 
@@ -27,3 +28,15 @@ def test_the_text_is_dvcs() -> None:
     stages = {**stages, "rollout@3": entry(3, "c0ffee"), "report": entry(12)}
     assert again.text == dumps_yaml({"schema": "2.0", "stages": stages})
     assert loads_yaml(again.text)["stages"] == again.contents["stages"] == stages
+
+
+def test_a_file_in_another_form_is_read_and_written_in_dvcs() -> None:
+    """Flow style, other indentation, and a mapping that two stages share."""
+    stages = {"prepare": entry(0), "report": entry(1)}
+    plain = dumps_yaml({"schema": "2.0", "stages": stages})
+    shared = "schema: '2.0'\nstages:\n  a:\n    cmd: &id001 [x]\n  b:\n    cmd: *id001\n"
+    for text in (json.dumps({"schema": "2.0", "stages": stages}), plain.replace("\n  ", "\n      ")):
+        assert LockFile(loads_yaml(text), text, dumps_yaml).text == plain
+    lock = LockFile(loads_yaml(shared), shared, dumps_yaml)
+    lock.update({"a": {"cmd": "y"}})
+    assert loads_yaml(lock.text)["stages"] == {"a": {"cmd": "y"}, "b": {"cmd": ["x"]}}

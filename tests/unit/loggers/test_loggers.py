@@ -2,6 +2,9 @@
 
 import hashlib
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -124,6 +127,14 @@ def test_trackio(told: Path, run: Run) -> None:
     assert figures == [(0, 0.0), (2, 0.25), (4, 0.5)]
     assert [m["samples"]["_value"][0]["text"] for m in logged if "samples" in m] == ["2é"] * 3
     assert found.config["train"]["lr"] == run.spec.train.lr
+
+
+def test_trackio_keeps_all_in_the_home_where_nothing_else_is_said(tmp_path: Path) -> None:
+    """As docs/operating.md tells, and as the variable of the tests hides."""
+    environment = {"HOME": str(tmp_path), "PATH": os.environ["PATH"]}
+    command = [sys.executable, "-c", "from trackio.utils import TRACKIO_DIR; print(TRACKIO_DIR)"]
+    found = subprocess.check_output(command, env=environment, text=True).strip()
+    assert Path(found).is_relative_to(tmp_path)
 
 
 def test_one_that_fails_is_left_alone_and_the_others_go_on(run: Run) -> None:
