@@ -59,7 +59,9 @@ def main(folder: Path) -> int:
             print_report(job)
             return 0
         address = prefect_api(job.folder, _say).removesuffix("/api")
-        login = f" (log in with the line in {password_file(private_home(job.folder))})" if is_private() else ""
+        # At a link to a run, such as Prefect's own line has, the page says "Oops" to whoever has not logged in yet.
+        password = password_file(private_home(job.folder)) if is_private() else None
+        login = f" (log in there first, with the line in {password})" if password else ""
         _say(f"Prefect: {address}{login}")
         _drive(job, begun)
     except BaseException as error:
